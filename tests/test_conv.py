@@ -1,0 +1,498 @@
+"""`conv`: every algorithm over a grid of cases, against the reference."""
+
+import dataclasses
+import itertools
+import random
+
+import numpy as np
+import pytest
+import xconv
+from cases import (
+    ConvCase,
+    cells,
+    numbers,
+    parametrize_thinned,
+    run_conv,
+    small_integers,
+    sum_dtype,
+)
+from compare import assert_close, assert_same
+
+ALGORITHMS = ["pointwise", "direct", "im2col", "depthwise", "auto"]
+SIZES = {1: (7,), 2: (6, 5), 3: (4, 5, 3), 4: (3, 4, 3, 3)}
+KERNELS = {1: (3,), 2: (3, 2), 3: (2, 3, 2), 4: (2, 2, 1, 3)}
+PAD_MODES = ["constant", "edge", "reflect", "symmetric", "wrap"]
+NAMED_LAYOUTS = {
+    1: ["NWC", "NCW"],
+    2: [],
+    3: ["NDHWC", "NCDHW"],
+    4: [],
+}
+SYNONYMS = ["NHWC", "NCHW", "channels_last", "channels_first"]  # for any rank
+FULL_LAYOUTS = {
+    1: ["NWC,WIO->NCW", "CWN,IWO->WNC"],
+    2: ["NCHW,HWIO->NHWC", "NHWC,OIHW->NHWC", "CHWN,IHWO->NCHW", "NWHC,HWIO->NHWC"],
+    3: ["NCDHW,DHWIO->NDHWC", "NDHWC,OIDHW->NCDHW"],
+    4: ["NCABHW,ABHWIO->NABHWC"],
+}
+
+
+def paddings(rank):
+    """Every kind of padding for a rank, with a name."""
+    yield "int", 1
+    yield "per-axis", tuple(range(rank))
+    yield "pairs", tuple((axis % 2, 1 + (axis + 1) % 2) for axis in range(rank))
+    yield "crop", ((-1, 0),) + ((0, 0),) * (rank - 1)
+    yield "crop-and-pad", ((2, -1),) * (rank - 1) + ((-1, 2),)
+    yield "wider-than-kernel", ((4, 0),) + ((0, 0),) * (rank - 1)
+    for name in ("valid", "same", "same_lower", "full", "causal"):
+        yield name, name
+
+
+def case(name, rank, /, **given):
+    """A case with the standing sizes of a rank; what is not a field is an option of the call."""
+    fields = {f: given.pop(f) for f in list(given) if f in ConvCase.__dataclass_fields__}
+    return ConvCase(name, **({"sizes": SIZES[rank], "kernel": KERNELS[rank]} | fields), options=given)
+
+
+def single_options():
+    """Cases that each turn one option away from its default."""
+    for rank in SIZES:
+        yield case(f"{rank}d", rank)
+        yield case(f"{rank}d-kernel-1", rank, kernel=(1,) * rank)
+        yield case(f"{rank}d-bias", rank, bias=True)
+        yield case(f"{rank}d-one-image", rank, batch=1)
+        for first in (False, True):
+            layout = "channels_first" if first else "channels_last"
+            yield case(f"{rank}d-unbatched-{layout}", rank, batch=None, bias=True, layout=layout)
+        for stride in dict.fromkeys([2, tuple(range(1, rank + 1)), tuple(range(rank, 0, -1))]):
+            yield case(f"{rank}d-stride-{stride}", rank, stride=stride)
+        for dilation in (2, tuple(2 - axis % 2 for axis in range(rank))):
+            kernel = tuple(min(k, 2) for k in KERNELS[rank])
+            yield case(f"{rank}d-dilation-{dilation}", rank, dilation=dilation, kernel=kernel)
+        for name, padding in paddings(rank):
+            yield case(f"{rank}d-padding-{name}", rank, padding=padding)
+            if name.startswith(("same", "full", "pairs")):
+                yield case(f"{rank}d-padding-{name}-stride", rank, padding=padding, stride=2)
+        for groups, channels, outputs in ((2, 4, 6), (3, 3, 3), (3, 3, 6), (2, 2, 6)):
+            yield case(
+                f"{rank}d-groups-{groups}-of-{channels}-to-{outputs}",
+                rank,
+                groups=groups,
+                channels=channels,
+                outputs=outputs,
+            )
+        for layout in [
+            *NAMED_LAYOUTS[rank],
+            "NHWC",
+            "NCHW",
+            "channels_first",
+            "channels_last",
+            *FULL_LAYOUTS[rank],
+        ]:
+            yield case(f"{rank}d-layout-{layout}", rank, layout=layout, bias=True, padding=1)
+    for rank in (1, 2, 3):
+        for mode in PAD_MODES:
+            yield case(f"{rank}d-mode-{mode}", rank, pad_mode=mode, padding=1)
+            yield case(f"{rank}d-mode-{mode}-pairs", rank, pad_mode=mode, padding=((2, 1),) * rank, stride=2)
+    for mode in PAD_MODES:
+        yield case(f"wide-mode-{mode}", 1, sizes=(3,), pad_mode=mode, padding=((8, 11),))
+        yield case(f"same-mode-{mode}", 2, pad_mode=mode, padding="same", dilation=2)
+        yield case(f"full-mode-{mode}", 2, pad_mode=mode, padding="full")
+        yield case(f"one-pixel-mode-{mode}", 1, sizes=(1,), pad_mode=mode, padding=2)
+        yield case(f"crop-mode-{mode}", 2, pad_mode=mode, padding=((-1, 2), (2, -1)))
+    yield case("unbatched-full-layout", 2, batch=None, layout="NCHW,HWIO->NHWC", bias=True)
+    yield case("kernel-as-large-as-the-input", 2, kernel=SIZES[2])
+    yield case("one-channel-in-and-out", 2, channels=1, outputs=1)
+    yield case("same-even-kernel-dilation", 1, sizes=(6,), kernel=(2,), padding="same", dilation=3)
+    yield case("stride-past-the-kernel", 2, kernel=(1, 2), stride=(4, 3), padding=1)
+
+
+def pointwise_cases():
+    """Kernels of one element, the home of "pointwise"."""
+    one = {"kernel": (1, 1), "channels": 3, "outputs": 4}
+    yield case("1x1-stride", 2, **one, stride=(2, 3))
+    yield case("1x1-padded", 2, **one, padding=((1, 0), (0, 2)), bias=True)
+    yield case("1x1-cropped", 2, **one, padding=((-1, 0), (0, -2)))
+    yield case("1x1-edge", 2, **one, padding=1, pad_mode="edge")
+    yield case("1x1-same-stride", 2, **one, padding="same", stride=2)
+    yield case("1x1-dilation", 2, **one, dilation=3)
+    yield case("1x1-channels-first", 2, **one, layout="NCHW", bias=True)
+    yield case("1x1-unbatched", 2, **one, batch=None)
+    yield case("1x1-groups", 2, kernel=(1, 1), channels=4, outputs=4, groups=2)
+
+
+def depthwise_cases():
+    """One input channel per group, the home of "depthwise"."""
+    for multiplier in (1, 2, 3):
+        each = {"channels": 3, "groups": 3, "outputs": 3 * multiplier}
+        yield case(f"depthwise-{multiplier}", 2, **each, padding="same", bias=True)
+        yield case(f"depthwise-{multiplier}-stride", 2, **each, stride=2, padding=1)
+        yield case(f"depthwise-{multiplier}-dilation", 1, **each, dilation=2, padding="same_lower")
+        yield case(f"depthwise-{multiplier}-channels-first", 2, **each, layout="NCHW", bias=True)
+        yield case(f"depthwise-{multiplier}-3d", 3, **each, batch=None)
+        yield case(f"depthwise-{multiplier}-wrap", 2, **each, padding=2, pad_mode="wrap")
+    yield case("depthwise-one-channel-many-outputs", 2, channels=1, outputs=4)
+
+
+def mixed_cases(count=60):
+    """Cases that mix all options, drawn once and for all from a seeded generator."""
+    draw = random.Random(2)
+    for number in range(count):
+        rank = draw.choice((1, 2, 2, 3))
+        kernel = tuple(draw.randint(1, 3) for _ in range(rank))
+        dilation = tuple(draw.randint(1, 2) for _ in range(rank))
+        padding = draw.choice(
+            [
+                "same",
+                "same_lower",
+                "full",
+                draw.randint(1, 2),
+                tuple((draw.randint(-1, 2), draw.randint(0, 2)) for _ in range(rank)),
+            ]
+        )
+        sizes = tuple(d * (k - 1) + 1 + draw.randint(1, 3) for k, d in zip(kernel, dilation, strict=True))
+        groups = draw.choice((1, 1, 2, 3))
+        wide = draw.choice((1, 1, 2))
+        yield ConvCase(
+            f"mixed-{number}",
+            sizes=sizes,
+            kernel=kernel,
+            channels=groups * wide,
+            outputs=groups * draw.randint(1, 2),
+            batch=draw.choice((None, 1, 2)),
+            bias=draw.random() < 0.5,
+            options={
+                "stride": tuple(draw.randint(1, 3) for _ in range(rank)),
+                "padding": padding,
+                "pad_mode": draw.choice(PAD_MODES),
+                "dilation": dilation,
+                "groups": groups,
+                "layout": draw.choice(["channels_last", "channels_first", FULL_LAYOUTS[rank][0]]),
+            },
+        )
+
+
+GRID = [*single_options(), *pointwise_cases(), *depthwise_cases(), *mixed_cases()]
+
+
+def able(algorithm, case):
+    """Whether an algorithm can do a case, by its definition."""
+    if algorithm == "pointwise":
+        return cells(case) == 1 and case.groups == 1
+    if algorithm == "depthwise":
+        return case.channels == case.groups
+    return True
+
+
+def reason(algorithm, case):
+    """The words of the refusal of a case that an algorithm cannot do."""
+    if algorithm == "pointwise":
+        return f"{cells(case)} taps" if cells(case) > 1 else f"{case.groups} groups"
+    return f"{case.channels // case.groups} input channels"
+
+
+DOABLE = [(c, a) for c in GRID for a in ALGORITHMS if able(a, c)]
+REFUSED = [(c, a) for c in GRID for a in ALGORITHMS if not able(a, c)]
+
+
+def pytest_generate_tests(metafunc):
+    parametrize_thinned(metafunc, "doable", DOABLE, every=8)
+    parametrize_thinned(metafunc, "refused", REFUSED[::5], every=10)
+
+
+def test_names_of_cases_are_unique():
+    assert len({c.name for c in GRID}) == len(GRID)
+
+
+def test_algorithm_agrees_with_the_reference(backend, doable):
+    case, algorithm = doable
+    assert_close(*run_conv(backend, xconv.conv, case, algorithm=algorithm))
+
+
+def test_algorithm_refuses_with_its_own_reason(backend, refused):
+    case, algorithm = refused
+    x, w, b = case.given(*case.arrays())
+    with pytest.raises(
+        ValueError, match=f"algorithm must .*{reason(algorithm, case)}.*algorithm='{algorithm}'"
+    ):
+        backend.call(xconv.conv, x, w, b, **case.options, algorithm=algorithm)
+
+
+def test_unknown_algorithm_is_refused_with_the_names(backend):
+    case = GRID[0]
+    with pytest.raises(
+        ValueError, match="algorithm must .*'auto', 'pointwise', 'direct', 'im2col', 'depthwise'"
+    ):
+        backend.call(xconv.conv, *case.given(*case.arrays()), algorithm="winnograd")
+
+
+# ------------------------------------------------------------------------------------------------------ dtypes
+
+# A case that each algorithm can do; "auto" is free.
+HOME = {
+    "pointwise": case("dtype-pointwise", 2, kernel=(1, 1), channels=3, outputs=2),
+    "direct": case("dtype-direct", 2),
+    "im2col": case("dtype-im2col", 2, groups=2, channels=4, outputs=4),
+    "depthwise": case("dtype-depthwise", 1, groups=2, channels=2, outputs=4, padding=1),
+    "auto": case("dtype-auto", 2, padding=1),
+}
+FLOATING = ["float16", "float32", "float64", "complex64", "complex128"]
+INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+
+
+def of(home, x_dtype, w_dtype=None, **changes):
+    """A home case with other types."""
+    return dataclasses.replace(home, dtype=x_dtype, kernel_dtype=w_dtype, **changes)
+
+
+def require(backend, *dtypes):
+    for dtype in dtypes:
+        if not backend.has(dtype):
+            pytest.skip(f"{backend.name} has no {dtype}")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("dtype", FLOATING)
+def test_floating_dtypes_are_kept(backend, dtype, algorithm):
+    require(backend, dtype)
+    case = of(HOME[algorithm], dtype, bias=True)
+    actual, expected = run_conv(backend, xconv.conv, case, algorithm=algorithm)
+    assert actual.dtype == dtype
+    assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_are_exact_and_never_wrap(backend, dtype, algorithm):
+    require(backend, dtype)
+    result = sum_dtype(backend, dtype)
+    case = of(HOME[algorithm], dtype, bias=True)
+    actual, expected = run_conv(backend, xconv.conv, case, result_dtype=result, algorithm=algorithm)
+    assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_at_the_end_of_their_range(backend, dtype):
+    """The largest products that the result can hold, where a float32 or float64 sum would be off by one."""
+    require(backend, dtype)
+    result = sum_dtype(backend, dtype)
+    limits, bits = np.iinfo(dtype), np.iinfo(result).bits
+    largest = min(int(limits.max), 2 ** (bits // 2 - 3) - 1)
+    x = np.full((1, 9, 1), largest, dtype)
+    w = np.full((9, 1, 2), largest, dtype)
+    w[0, 0, 1] -= 1
+    expected = np.array([[[9 * largest**2, 9 * largest**2 - largest]]], result)
+    assert_same(backend.call(xconv.conv, x, w), expected)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "im2col"])
+@pytest.mark.parametrize(
+    ("x_dtype", "w_dtype"), [("uint8", "int8"), ("int8", "int16"), ("uint8", "int32"), ("int16", "int64")]
+)
+def test_integers_of_two_types(backend, x_dtype, w_dtype, algorithm):
+    require(backend, x_dtype, w_dtype)
+    result = sum_dtype(backend, x_dtype, w_dtype)
+    case = of(HOME["direct"], x_dtype, w_dtype)
+    actual, expected = run_conv(backend, xconv.conv, case, result_dtype=result, algorithm=algorithm)
+    assert_same(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("x_dtype", "w_dtype", "result"),
+    [
+        ("uint8", "float32", "float32"),
+        ("int64", "float32", "float32"),
+        ("uint8", "float16", "float16"),
+        ("int8", "float64", "float64"),
+        ("float32", "int16", "float32"),
+        ("uint8", "complex64", "complex64"),
+        ("float32", "float64", "float64"),
+        ("float16", "float32", "float32"),
+        ("float32", "complex64", "complex64"),
+        ("complex64", "float32", "complex64"),
+        ("float64", "complex64", "complex128"),
+    ],
+)
+def test_mixed_dtypes(backend, x_dtype, w_dtype, result):
+    """An integer array beside a floating one takes the floating type; two floating ones their common type."""
+    require(backend, x_dtype, w_dtype, result)
+    case = of(HOME["direct"], x_dtype, w_dtype)
+    actual, expected = run_conv(backend, xconv.conv, case, result_dtype=result, make=small_integers)
+    assert actual.dtype == result
+    assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("float32", "float64"),
+        ("float16", "float32"),
+        ("float64", "float32"),
+        ("float32", "complex64"),
+        ("int8", "float32"),
+        ("int8", "int32"),
+        ("int8", "int64"),
+        ("uint8", "float64"),
+    ],
+)
+def test_dtype_option_is_the_type_of_the_result(backend, given, asked):
+    require(backend, given, asked)
+    case = of(HOME["direct"], given)
+    actual, expected = run_conv(
+        backend, xconv.conv, case, result_dtype=asked, dtype=getattr(backend.xp, asked)
+    )
+    assert actual.dtype == asked
+    assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_float16_accumulates_in_float32(backend, algorithm):
+    require(backend, "float16")
+    values = {"rounds": [2048, 1, 1, 1, 1], "overflows": [60000, 60000, -60000, 8, 8]}
+    x = np.array(list(values.values()), "float16")
+    if algorithm == "pointwise":
+        x, w = x.reshape(2, 1, 5), np.ones((1, 5, 1), "float16")
+    else:
+        x, w = x.reshape(2, 5, 1), np.ones((5, 1, 1), "float16")
+    actual = backend.call(xconv.conv, x, w, algorithm=algorithm)
+    assert_same(actual, np.array([2052, 60016], "float16").reshape(2, 1, 1))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_complex_numbers_are_not_conjugated(backend, algorithm):
+    require(backend, "complex64")
+    x, w = np.full((1, 1, 1), 1j, "complex64"), np.full((1, 1, 1), 1j, "complex64")
+    assert_same(backend.call(xconv.conv, x, w, algorithm=algorithm), np.full((1, 1, 1), -1, "complex64"))
+
+
+# -------------------------------------------------------------------------------------------------- activation
+
+
+def sigmoid(y):
+    return 1 / (1 + np.exp(-y))
+
+
+ACTIVATIONS = {
+    "relu": lambda y: np.maximum(y, 0),
+    "relu6": lambda y: np.clip(y, 0, 6),
+    "leaky_relu": lambda y: np.where(y > 0, y, 0.01 * y),
+    "elu": lambda y: np.where(y > 0, y, np.expm1(y)),
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "silu": lambda y: y * sigmoid(y),
+    "hard_swish": lambda y: y * np.clip(y / 6 + 0.5, 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_by_name(backend, name):
+    case = of(HOME["auto"], "float32", bias=True)
+    assert_close(*run_conv(backend, xconv.conv, case, activation=name, meant=ACTIVATIONS[name]))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_activation_by_callable(backend, algorithm):
+    def twice_the_square(y):
+        return 2 * y * y
+
+    case = of(HOME[algorithm], "float32", bias=True)
+    options = {"activation": twice_the_square, "algorithm": algorithm}
+    assert_close(*run_conv(backend, xconv.conv, case, meant=twice_the_square, **options))
+
+
+def test_activation_may_be_one_of_xconv(backend):
+    case = of(HOME["auto"], "float32")
+    assert_close(*run_conv(backend, xconv.conv, case, activation=xconv.relu, meant=ACTIVATIONS["relu"]))
+
+
+# --------------------------------------------------------------------------------------------------- workspace
+
+LARGE = [
+    case("tiles-plain", 2, sizes=(12, 10), kernel=(3, 3), channels=3, outputs=4, batch=3),
+    case("tiles-pointwise", 2, sizes=(12, 10), kernel=(1, 1), channels=3, outputs=4, batch=3, stride=2),
+    case(
+        "tiles-depthwise",
+        2,
+        sizes=(12, 10),
+        kernel=(3, 3),
+        channels=3,
+        groups=3,
+        outputs=6,
+        batch=3,
+        padding=1,
+    ),
+    case(
+        "tiles-1d", 1, sizes=(90,), kernel=(5,), channels=3, outputs=4, dilation=2, padding="same", bias=True
+    ),
+    case(
+        "tiles-3d", 3, sizes=(6, 7, 5), kernel=(2, 3, 2), stride=(1, 2, 1), padding=((1, 0), (-1, 2), (2, 1))
+    ),
+    case("tiles-unbatched", 2, sizes=(12, 10), kernel=(3, 3), batch=None, layout="NCHW", padding="full"),
+    *(
+        case(
+            f"tiles-{mode}",
+            2,
+            sizes=(9, 8),
+            kernel=(3, 3),
+            padding=((4, 2), (1, 3)),
+            pad_mode=mode,
+            stride=(1, 2),
+        )
+        for mode in PAD_MODES
+    ),
+]
+TILED = [(c, a) for c in LARGE for a in ALGORITHMS if able(a, c)]
+
+
+@pytest.mark.parametrize("workspace", [1, 1024, 5000])
+@pytest.mark.parametrize(("case", "algorithm"), TILED, ids=lambda item: str(item))
+def test_tiles_join_without_seams(backend, case, algorithm, workspace):
+    """However small the workspace is, the result is the same."""
+    if backend.lazy and (workspace == 1 or algorithm == "auto" or TILED.index((case, algorithm)) % 4):
+        pytest.skip(
+            "each tile is traced and compiled anew: a fourth of the cases is enough on a lazy backend"
+        )
+    with xconv.config(workspace=workspace):
+        assert_close(*run_conv(backend, xconv.conv, case, algorithm=algorithm))
+
+
+# ---------------------------------------------------------------------------------------------- names and calls
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_conv_with_its_rank_in_the_name(backend, rank):
+    named = getattr(xconv, f"conv{rank}d")
+    assert_close(*run_conv(backend, named, case(f"named-{rank}d", rank, padding=1, stride=2, bias=True)))
+
+
+@pytest.mark.parametrize(("rank", "other"), [(1, 2), (2, 1), (2, 3), (3, 2)])
+def test_conv_with_its_rank_in_the_name_refuses_other_ranks(backend, rank, other):
+    wrong = case("wrong-rank", other)
+    with pytest.raises(ValueError, match="w must "):
+        backend.call(getattr(xconv, f"conv{rank}d"), *wrong.given(*wrong.arrays()))
+
+
+def test_arrays_are_positional_only_and_options_keyword_only(backend):
+    x, w, b = (backend.asarray(a) for a in (numbers((1, 3, 1)), numbers((2, 1, 1)), numbers((1,))))
+    with pytest.raises(TypeError):
+        xconv.conv(x=x, w=w)
+    with pytest.raises(TypeError):
+        xconv.conv(x, w, b, 2)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW", "NCHW,HWIO->NHWC"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_empty_batch_keeps_its_shape(backend, layout, algorithm):
+    home = HOME[algorithm] if algorithm != "depthwise" else case("empty", 2, groups=2, outputs=4, padding=1)
+    empty = of(home, "float32", batch=0, options=home.options | {"layout": layout})
+    actual, expected = run_conv(backend, xconv.conv, empty, algorithm=algorithm)
+    assert 0 in expected.shape
+    assert_same(actual, expected)
+
+
+def test_every_pad_mode_and_every_layout_is_in_the_grid():
+    options = [c.options for c in GRID]
+    assert {o.get("pad_mode", "constant") for o in options} == set(PAD_MODES)
+    layouts = {o.get("layout", "NHWC") for o in options}
+    assert layouts >= {*SYNONYMS, *itertools.chain(*NAMED_LAYOUTS.values(), *FULL_LAYOUTS.values())}

@@ -1,0 +1,389 @@
+"""The activations a convolutional network uses, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite, sqrt
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+from xconv._errors import door, refuse, refuse_type
+from xconv._namespace import Array, Namespace, dtype_kind, full_like, inspect, wide
+
+ActivationOption: TypeAlias = str | Callable[[Array], Array] | None
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# erfc(z) = exp(-z^2) / (1 + z) * sum of c[k] T_k(t) for z >= 0, with t = (z - 2) / (z + 2): the coefficients of
+# the Chebyshev series of (1 + z) exp(z^2) erfc(z) over all of z >= 0, computed in 60 digits by the discrete cosine
+# sum over 160 nodes. The first one left out is 4e-17.
+_ERFC = (
+    0.77669137760708,
+    -0.22836472289031626,
+    0.007865722326596006,
+    0.010488864927603514,
+    -0.0025468631391996634,
+    -2.8878658172054086e-05,
+    8.7999437989666e-05,
+    -3.4745017165396845e-07,
+    -3.5980662238990517e-06,
+    -1.4381599404319034e-07,
+    1.5958722403552472e-07,
+    2.1492268688640917e-08,
+    -6.066687732174204e-09,
+    -1.954937092727581e-09,
+    7.153685898778454e-11,
+    1.2872321182257737e-10,
+    1.7599922759007792e-11,
+    -5.056596830484809e-12,
+    -2.165472713165219e-12,
+    -1.039297535029439e-13,
+    1.298686474521839e-13,
+    3.729969690761237e-14,
+    -7.075626243500149e-16,
+    -3.006041419279411e-15,
+    -7.191974020084537e-16,
+    4.6706732045434017e-17,
+    7.091842371207539e-17,
+)
+
+
+_ALIKE = """
+    Returns
+    -------
+    array
+        Shape and dtype of ``x``; 16-bit floats are computed in float32.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Before anything is computed, with the argument, its value, the rule, and the call.
+    """
+
+
+def _activation(function: Callable[P, R]) -> Callable[P, R]:
+    """An outer door whose description ends as those of all activations do."""
+    function.__doc__ = f"{(function.__doc__ or '').rstrip()}\n{_ALIKE}"
+    return door(function)
+
+
+@_activation
+def relu(x: Array, /) -> Array:
+    """Rectify: max(x, 0); NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real numbers, integers included.
+    """
+    xp = _ordered(x)
+    return xp.maximum(x, _number(x, 0))
+
+
+@_activation
+def relu6(x: Array, /) -> Array:
+    """Rectify and saturate: min(max(x, 0), 6); NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real numbers, integers included.
+    """
+    xp = _ordered(x)
+    return xp.minimum(xp.maximum(x, _number(x, 0)), _number(x, 6))
+
+
+@_activation
+def leaky_relu(x: Array, /, *, slope: float = 0.01) -> Array:
+    """Rectify, but not fully: x where x > 0, slope * x elsewhere.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    slope : float
+        Factor of negative numbers.
+    """
+    _parameter("slope", slope)
+    return _apply(x, lambda x, xp: xp.where(x > 0, x, slope * x))
+
+
+@_activation
+def prelu(x: Array, slope: Array, /) -> Array:
+    """Rectify with a learned slope: x where x > 0, slope * x elsewhere (He et al., arXiv:1502.01852).
+
+    Parameters
+    ----------
+    x : array (..., C)
+        Real floating.
+    slope : array (C,), or of any shape that broadcasts against x
+        Factor of negative numbers, real floating.
+    """
+    xp, _ = inspect(x=x, slope=slope)
+    for name, array in (("x", x), ("slope", slope)):
+        if dtype_kind(xp, array.dtype) != "float":
+            refuse_type(name, array, "be a real floating array")
+    theirs = (1,) * (x.ndim - slope.ndim) + tuple(slope.shape)
+    if len(theirs) != x.ndim or any(s not in (1, n) for s, n in zip(theirs, x.shape, strict=True)):
+        refuse("slope", list(slope.shape), f"broadcast against x of shape {list(x.shape)}")
+    slope = xp.astype(slope, x.dtype)
+    return xp.where(x > 0, x, slope * x)
+
+
+@_activation
+def elu(x: Array, /, *, alpha: float = 1.0) -> Array:
+    """Exponential linear unit: x where x > 0, alpha * (exp(x) - 1) elsewhere (Clevert et al., arXiv:1511.07289).
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    alpha : float
+        What large negative numbers tend to, negated.
+    """
+    _parameter("alpha", alpha)
+    return _apply(x, lambda x, xp: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, _number(x, 0)))))
+
+
+@_activation
+def selu(x: Array, /) -> Array:
+    """Scaled exponential linear unit, which keeps mean 0 and variance 1 (Klambauer et al., arXiv:1706.02515).
+
+    1.0507 * elu(x, alpha=1.6733), with more digits.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    """
+    scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+    return _apply(x, lambda x, xp: scale * xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, _number(x, 0)))))
+
+
+@_activation
+def sigmoid(x: Array, /) -> Array:
+    """Logistic function: 1 / (1 + exp(-x)), without overflow.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    """
+    return _apply(x, _sigmoid)
+
+
+@_activation
+def hard_sigmoid(x: Array, /, *, slope: float = 1 / 6, offset: float = 0.5) -> Array:
+    """Piecewise linear sigmoid: min(max(slope * x + offset, 0), 1).
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    slope, offset : float
+        The defaults are those of PyTorch; ONNX has a slope of 0.2.
+    """
+    _parameter("slope", slope)
+    _parameter("offset", offset)
+    return _apply(x, lambda x, xp: _between(slope * x + offset, 0, 1, xp))
+
+
+@_activation
+def tanh(x: Array, /) -> Array:
+    """Hyperbolic tangent.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    """
+    return _apply(x, lambda x, xp: xp.tanh(x))
+
+
+@_activation
+def silu(x: Array, /) -> Array:
+    """Sigmoid linear unit, also called swish: x * sigmoid(x) (Elfwing et al., arXiv:1702.03118).
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    """
+    return _apply(x, lambda x, xp: x * _sigmoid(x, xp))
+
+
+@_activation
+def hard_swish(x: Array, /) -> Array:
+    """Piecewise approximation of silu: x * min(max(x + 3, 0), 6) / 6 (Howard et al., arXiv:1905.02244).
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    """
+    return _apply(x, lambda x, xp: x * _between(x / 6 + 0.5, 0, 1, xp))
+
+
+@_activation
+def mish(x: Array, /) -> Array:
+    """Smooth rectifier: x * tanh(softplus(x)) (Misra, arXiv:1908.08681).
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    """
+    return _apply(x, lambda x, xp: x * xp.tanh(_softplus(x, xp)))
+
+
+@_activation
+def gelu(x: Array, /, *, approximate: str = "none") -> Array:
+    """Gaussian error linear unit: x * P(X <= x) for a standard normal X (arXiv:1606.08415).
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    approximate : {"none", "tanh"}
+        ``"none"`` is 0.5 x (1 + erf(x / sqrt(2))); ``"tanh"`` is 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+    """
+    if approximate == "tanh":
+        inner = sqrt(2 / 3.141592653589793)
+        return _apply(x, lambda x, xp: 0.5 * x * (1 + xp.tanh(inner * (x + 0.044715 * x * x * x))))
+    if approximate != "none":
+        refuse("approximate", approximate, "be 'none' or 'tanh'")
+    return _apply(x, lambda x, xp: x * _normal_cdf(x, xp))
+
+
+@_activation
+def softplus(x: Array, /) -> Array:
+    """Smooth rectifier: log(1 + exp(x)), without overflow.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    """
+    return _apply(x, _softplus)
+
+
+@_activation
+def softmax(x: Array, /, *, axis: int = -1) -> Array:
+    """Turn scores into probabilities: exp(x) / sum(exp(x)) along an axis, without overflow.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    axis : int
+        The axis that sums to one.
+    """
+    _axis(x, axis)
+
+    def core(x: Array, xp: Namespace) -> Array:
+        e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+        return e / xp.sum(e, axis=axis, keepdims=True)
+
+    return _apply(x, core)
+
+
+@_activation
+def log_softmax(x: Array, /, *, axis: int = -1) -> Array:
+    """Turn scores into logarithms of probabilities: x - log(sum(exp(x))), without overflow.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real floating.
+    axis : int
+        The axis whose exponentials sum to one.
+    """
+    _axis(x, axis)
+
+    def core(x: Array, xp: Namespace) -> Array:
+        x = x - xp.max(x, axis=axis, keepdims=True)
+        return x - xp.log(xp.sum(xp.exp(x), axis=axis, keepdims=True))
+
+    return _apply(x, core)
+
+
+_NAMED: dict[str, Callable[[Array], Array]] = {
+    f.__name__: f
+    for f in (
+        relu, relu6, leaky_relu, elu, selu, sigmoid, hard_sigmoid, tanh, silu, hard_swish, mish, gelu, softplus
+    )
+}  # fmt: skip
+
+
+def named_activation(activation: Any) -> Callable[[Array], Array] | None:
+    """What ``activation=`` stands for."""
+    if activation is None or (callable(activation) and not isinstance(activation, str)):
+        return activation
+    if isinstance(activation, str) and activation in _NAMED:
+        return _NAMED[activation]
+    rule = f"be a function of one array or one of {', '.join(_NAMED)}"
+    if isinstance(activation, str):
+        refuse("activation", activation, rule)
+    refuse_type("activation", activation, rule)
+
+
+def _apply(x: Array, core: Callable[[Array, Namespace], Array]) -> Array:
+    """Floating arrays only; 16-bit floats are computed in float32 and given back in 16 bits."""
+    xp, _ = inspect(x=x)
+    if dtype_kind(xp, x.dtype) != "float":
+        refuse_type("x", x, "be a real floating array")
+    computed = wide(xp, x.dtype)
+    if computed == x.dtype:
+        return core(x, xp)
+    return xp.astype(core(xp.astype(x, computed), xp), x.dtype)
+
+
+def _ordered(x: Array) -> Namespace:
+    xp, _ = inspect(x=x)
+    if dtype_kind(xp, x.dtype) not in ("float", "integer"):
+        refuse_type("x", x, "be an array of real numbers")
+    return xp
+
+
+def _parameter(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        refuse_type(name, value, "be a number")
+    if not isfinite(value):
+        refuse(name, value, "be finite")
+
+
+def _axis(x: Array, axis: Any) -> None:
+    inspect(x=x)
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        refuse_type("axis", axis, "be an int")
+    if not -x.ndim <= axis < x.ndim:
+        refuse("axis", axis, f"be an axis of x, which has {x.ndim}")
+    if not x.shape[axis]:
+        refuse("axis", axis, "be an axis of x with elements")
+
+
+def _number(x: Array, value: float) -> Array:
+    return full_like(x, (), value, x.dtype)
+
+
+def _between(x: Array, low: float, high: float, xp: Namespace) -> Array:
+    return xp.minimum(xp.maximum(x, _number(x, low)), _number(x, high))
+
+
+def _sigmoid(x: Array, xp: Namespace) -> Array:
+    e = xp.exp(-xp.abs(x))  # never above one
+    return xp.where(x >= 0, _number(x, 1), e) / (1 + e)
+
+
+def _softplus(x: Array, xp: Namespace) -> Array:
+    return xp.maximum(x, _number(x, 0)) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def _normal_cdf(x: Array, xp: Namespace) -> Array:
+    """P(X <= x) = erfc(-x / sqrt(2)) / 2, from erfc of the absolute value: no cancellation in either tail."""
+    z = xp.abs(x) * sqrt(0.5)
+    t = 1 - 4 / (z + 2)
+    ahead, here = xp.zeros_like(z), xp.zeros_like(z)
+    for c in reversed(_ERFC[1:]):  # Clenshaw's recurrence
+        ahead, here = here, c + 2 * t * here - ahead
+    tail = 0.5 * xp.exp(-z * z) / (1 + z) * (_ERFC[0] + t * here - ahead)
+    return xp.where(x > 0, 1 - tail, tail)

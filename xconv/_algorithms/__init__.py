@@ -1,0 +1,32 @@
+"""The workshops. Each knows how to refuse, to estimate, and to run one way of computing a convolution.
+
+All see a problem whose padding and holes have been written out, with x (N, *n, C) and w (*k, C / groups, O)
+already in the dtype of the products.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from xconv._algorithms import depthwise, direct, im2col, pointwise
+from xconv._algorithms._cost import Cost
+from xconv._geometry import ConvProblem
+from xconv._namespace import Array, Namespace, Traits
+
+
+class Algorithm(Protocol):
+    """What every workshop exports."""
+
+    def why_not(self, problem: ConvProblem, traits: Traits) -> str | None:
+        """The reason this algorithm cannot do the problem, or None."""
+
+    def cost(self, problem: ConvProblem, traits: Traits) -> Cost:
+        """What the problem would cost."""
+
+    def run(self, x: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+        """The convolution, (N, *out, O)."""
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    module.__name__.rpartition(".")[2]: module for module in (pointwise, direct, im2col, depthwise)
+}

@@ -1,0 +1,37 @@
+"""A 1x1 kernel is one matmul over the channels: y = x @ w."""
+
+from __future__ import annotations
+
+from math import prod
+
+from xconv._algorithms._cost import Cost
+from xconv._geometry import ConvProblem
+from xconv._namespace import Array, Namespace, Traits
+
+
+def why_not(problem: ConvProblem, traits: Traits) -> str | None:
+    """Only kernels of one element, only one group."""
+    if problem.taps > 1:
+        return f"the kernel has {problem.taps} taps, not one"
+    if problem.groups > 1:
+        return f"there are {problem.groups} groups, not one"
+    return None
+
+
+def cost(problem: ConvProblem, traits: Traits) -> Cost:
+    """One product; a stride costs a copy of the pixels it keeps."""
+    strided = any(axis.stride > 1 for axis in problem.axes)
+    moved = problem.pixels * problem.channels_in * problem.itemsize if strided else 0
+    return Cost(problem.flops, 2 * moved, 1, moved)
+
+
+def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+    """(N, P, C) @ (C, O) = (N, P, O) with all output pixels P in one row."""
+    steps = tuple(slice(None, (axis.output - 1) * axis.stride + 1, axis.stride) for axis in problem.axes)
+    x = x[(slice(None), *steps, ...)]
+    rows = prod(problem.outputs)
+    y = xp.matmul(
+        xp.reshape(x, (problem.batch, rows, problem.channels_in)),
+        xp.reshape(w, (problem.channels_in, problem.channels_out)),
+    )
+    return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))

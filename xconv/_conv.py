@@ -1,0 +1,248 @@
+"""Convolution: any number of spatial axes, one call for every array library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xconv._activations import ActivationOption, named_activation
+from xconv._args import ConvSpec, Ints, Padding, conv_spec, frozen
+from xconv._engine import convolve, enter, leave
+from xconv._errors import door
+from xconv._namespace import Array, DType, Namespace, Traits, inspect, permuted_axes, sum_dtypes
+from xconv._ranks import fixed_rank
+
+
+@door
+def conv(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    /,
+    *,
+    stride: Ints = 1,
+    padding: Padding = "valid",
+    pad_mode: str = "constant",
+    dilation: Ints = 1,
+    groups: int = 1,
+    layout: str = "NHWC",
+    activation: ActivationOption = None,
+    dtype: DType | None = None,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve a batch of arrays with a kernel, as neural networks do (no flip), over any number of axes.
+
+    ``y[n, o, c] = sum over t, i of x[n, o * stride + t * dilation - low, i] * w[t, i, c] + b[c]``
+
+    Parameters
+    ----------
+    x : array (N, *spatial, C), or (*spatial, C) for one sample
+        Any number of spatial axes; other arrangements through ``layout``.
+    w : array (*kernel, C / groups, O)
+        The kernel. The number of its spatial axes decides that of ``x``.
+    b : array (O,), optional
+        Bias, one number per output channel.
+    stride, dilation : int or one int per axis
+        Steps of the window over the input, and of the taps inside the window.
+    padding : int, int per axis, (low, high) per axis, or a name
+        Elements put around the input; negative numbers crop. ``"valid"`` pads nothing; ``"same"`` gives
+        ceil(n / stride) outputs with an odd extra element at the end, ``"same_lower"`` at the start; ``"full"``
+        gives every output that meets the input; ``"causal"`` lets no output see a later input.
+    pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}
+        What the padding holds, by NumPy's names; ``"constant"`` is zeros.
+    groups : int
+        Number of groups that channels are divided into; output channels are group-major.
+    layout : str
+        ``"NHWC"`` (kernel HWIO) or ``"NCHW"`` (kernel OIHW), also as ``"channels_last"`` and ``"channels_first"``,
+        each for any number of spatial axes; or all three named, as in ``"NCHW,HWIO->NHWC"``.
+    activation : str or callable, optional
+        Applied to the result tile by tile, while it is in cache: the name of one of xconv's activations, or a
+        function of one array that works element by element.
+    dtype : dtype, optional
+        What sums are accumulated and given in. By default ``result_type(x, w)``. 16-bit floats are accumulated in
+        float32; integers are exact and have the dtype that ``sum`` gives them; an integer array beside a floating one
+        takes the floating dtype.
+    algorithm : str
+        ``"auto"``, ``"pointwise"``, ``"direct"``, ``"im2col"`` or ``"depthwise"``.
+
+    Returns
+    -------
+    array (N, *outputs, O), or (*outputs, O)
+        ``outputs = floor((n + low + high - dilation * (k - 1) - 1) / stride) + 1`` along every axis.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Before anything is computed, with the argument, its value, the rule, and the call.
+
+    Notes
+    -----
+    What deep learning calls convolution is cross-correlation; see Dumoulin and Visin, "A guide to convolution
+    arithmetic for deep learning", arXiv:1603.07285. Complex inputs are not conjugated.
+
+    Examples
+    --------
+    >>> import numpy as np, xconv
+    >>> x = np.arange(1.0, 5.0).reshape(1, 4, 1)
+    >>> w = np.array([1.0, 10.0, 100.0]).reshape(3, 1, 1)
+    >>> xconv.conv(x, w, stride=2, padding="same").ravel()
+    array([321.,  43.])
+    """
+    return _conv(x, w, b, stride, padding, pad_mode, dilation, groups, layout, activation, dtype, algorithm)
+
+
+def _conv(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    stride: Any,
+    padding: Any,
+    pad_mode: str,
+    dilation: Any,
+    groups: Any,
+    layout: str,
+    activation: ActivationOption,
+    dtype: DType | None,
+    algorithm: str,
+    input_dilation: Any = 1,
+) -> Array:
+    xp, traits = inspect(x=x, w=w, b=b)
+    spec = conv_spec(
+        x.shape,
+        w.shape,
+        None if b is None else b.shape,
+        frozen(stride),
+        frozen(padding),
+        frozen(pad_mode),
+        frozen(dilation),
+        frozen(groups),
+        frozen(layout),
+        frozen(input_dilation),
+    )
+    function = named_activation(activation)
+    return run_spec(spec, x, w, b, function, dtype, algorithm, xp, traits)
+
+
+def run_spec(
+    spec: ConvSpec,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    activation: Callable[[Array], Array] | None,
+    dtype: DType | None,
+    algorithm: str,
+    xp: Namespace,
+    traits: Traits,
+) -> Array:
+    """Bring the arrays into (N, *spatial, C) and (*spatial, I, O), convolve, and bring the result back."""
+    dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, spec.terms)
+    if b is not None:
+        sum_dtypes(xp, b.dtype, b.dtype, dtypes.result, 1)  # refuses a bias that the result cannot hold
+    x = enter(x, spec.layout, xp, batched=spec.batched)
+    w = permuted_axes(w, spec.layout.kernel, xp)
+    if spec.kernel_shape is not None:
+        w = xp.reshape(w, spec.kernel_shape)
+    y = convolve(spec.problem, x, w, b, dtypes, activation, algorithm, xp, traits)
+    return leave(y, spec.layout, xp, batched=spec.batched)
+
+
+conv1d, conv2d, conv3d = (fixed_rank(conv, spatial) for spatial in (1, 2, 3))
+
+
+@door
+def conv_general(
+    x: Array,
+    w: Array,
+    /,
+    *,
+    stride: Ints = 1,
+    padding: Padding = "valid",
+    input_dilation: Ints = 1,
+    dilation: Ints = 1,
+    groups: int = 1,
+    layout: str = "NHWC",
+    dtype: DType | None = None,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve in the closed form: with holes in the input as well, and padding of any sign.
+
+    Every gradient of a convolution, and every transposed convolution, is a call of this function.
+
+    Parameters
+    ----------
+    x : array (N, *spatial, C), or (*spatial, C)
+        Input.
+    w : array (*kernel, C / groups, O)
+        Kernel.
+    input_dilation : int or one int per axis
+        Distance between neighbouring input elements; the holes between them are zeros.
+    stride, padding, dilation, groups, layout, dtype, algorithm
+        As for `conv`; padding is counted around the input with its holes, and negative padding crops it.
+
+    Returns
+    -------
+    array (N, *outputs, O), or (*outputs, O)
+        ``outputs = floor(((n - 1) * input_dilation + 1 + low + high - dilation * (k - 1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv`.
+    """
+    return _conv(
+        x,
+        w,
+        None,
+        stride,
+        padding,
+        "constant",
+        dilation,
+        groups,
+        layout,
+        None,
+        dtype,
+        algorithm,
+        input_dilation,
+    )
+
+
+@door
+def depthwise_conv(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    /,
+    *,
+    stride: Ints = 1,
+    padding: Padding = "valid",
+    pad_mode: str = "constant",
+    dilation: Ints = 1,
+    layout: str = "NHWC",
+    activation: ActivationOption = None,
+    dtype: DType | None = None,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve every channel with kernels of its own.
+
+    Parameters
+    ----------
+    x : array (N, *spatial, C), or (*spatial, C)
+        Input.
+    w : array (*kernel, C, M); (C * M, 1, *kernel) with ``layout="NCHW"``
+        M kernels for each of the C channels.
+    b : array (C * M,), optional
+        Bias.
+    stride, padding, pad_mode, dilation, layout, activation, dtype, algorithm
+        As for `conv`.
+
+    Returns
+    -------
+    array (N, *outputs, C * M), or (*outputs, C * M)
+        Channel-major: the M results of the first channel come first.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv`.
+    """
+    return _conv(x, w, b, stride, padding, pad_mode, dilation, None, layout, activation, dtype, algorithm)

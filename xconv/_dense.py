@@ -1,0 +1,113 @@
+"""Dense layers: a product with a matrix, or with a matrix for every output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xconv._activations import named_activation
+from xconv._engine import finish
+from xconv._errors import door, refuse
+from xconv._namespace import Array, DType, dtype_kind, inspect, sum_dtypes
+
+
+@door
+def dense(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    /,
+    *,
+    activation: str | Callable[[Array], Array] | None = None,
+    dtype: DType | None = None,
+) -> Array:
+    """Multiply by a matrix: ``y = activation(x @ w + b)``.
+
+    Parameters
+    ----------
+    x : array (..., I)
+        Any number of leading axes.
+    w : array (I, O)
+        Weights. (PyTorch holds the transpose.)
+    b : array (O,), optional
+        Bias.
+    activation, dtype
+        As for `conv`.
+
+    Returns
+    -------
+    array (..., O)
+        In the dtype that `conv` would give.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Before anything is computed, with the argument, its value, the rule, and the call.
+    """
+    xp, _ = inspect(x=x, w=w, b=b)
+    if x.ndim < 1:
+        refuse("x", list(x.shape), "have at least one axis, of features")
+    if w.ndim != 2:
+        refuse("w", list(w.shape), "have 2 axes: input and output features")
+    inputs, outputs = w.shape
+    if x.shape[-1] != inputs:
+        refuse("w", list(w.shape), f"have {x.shape[-1]} input features, as many as the last axis of x")
+    if b is not None and tuple(b.shape) != (outputs,):
+        refuse("b", list(b.shape), f"have shape [{outputs}], one number per output feature")
+    function = named_activation(activation)
+    dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, max(inputs, 1))
+    if b is not None:
+        sum_dtypes(xp, b.dtype, b.dtype, dtypes.result, 1)  # refuses a bias that the result cannot hold
+    x, w = (xp.astype(a, dtypes.compute, copy=False) for a in (x, w))
+    y = xp.matmul(xp.reshape(x, (1, inputs)), w) if x.ndim == 1 else xp.matmul(x, w)
+    if x.ndim == 1:
+        y = xp.reshape(y, (outputs,))
+    return finish(y, b, function, dtypes.result, xp)
+
+
+@door
+def bilinear(x1: Array, x2: Array, w: Array, b: Array | None = None, /) -> Array:
+    """Combine two vectors: ``y[..., o] = sum over i, j of x1[..., i] * w[o, i, j] * x2[..., j] + b[o]``.
+
+    Parameters
+    ----------
+    x1 : array (..., I1)
+        Any number of leading axes.
+    x2 : array (..., I2)
+        The same leading axes.
+    w : array (O, I1, I2)
+        One matrix for each output.
+    b : array (O,), optional
+        Bias.
+
+    Returns
+    -------
+    array (..., O)
+        In ``result_type(x1, x2, w)``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Before anything is computed, with the argument, its value, the rule, and the call.
+    """
+    xp, _ = inspect(x1=x1, x2=x2, w=w, b=b)
+    if w.ndim != 3:
+        refuse("w", list(w.shape), "have 3 axes: output features, features of x1, features of x2")
+    outputs, first, second = w.shape
+    for name, array, features in (("x1", x1, first), ("x2", x2, second)):
+        if array.ndim < 1 or array.shape[-1] != features:
+            refuse(name, list(array.shape), f"have {features} features along its last axis, as w has")
+    if x1.shape[:-1] != x2.shape[:-1]:
+        refuse("x2", list(x2.shape), f"have the leading axes of x1, {list(x1.shape[:-1])}")
+    if b is not None and tuple(b.shape) != (outputs,):
+        refuse("b", list(b.shape), f"have shape [{outputs}], one number per output feature")
+    half = sum_dtypes(xp, x1.dtype, w.dtype, None, max(first, 1))
+    dtypes = sum_dtypes(xp, half.result, x2.dtype, None, max(second, 1))
+    compute = dtypes.result if dtype_kind(xp, dtypes.result) == "integer" else dtypes.compute
+    x1, x2, w = (xp.astype(a, compute, copy=False) for a in (x1, x2, w))
+    lead = x1.shape[:-1]
+    x1, x2 = xp.reshape(x1, (-1, first)), xp.reshape(x2, (-1, second))
+    # (P, I1) @ (I1, O * I2) -> (P, O, I2), then the sum over I2 against x2
+    y = xp.matmul(x1, xp.reshape(xp.permute_dims(w, (1, 0, 2)), (first, outputs * second)))
+    y = xp.sum(xp.reshape(y, (-1, outputs, second)) * xp.expand_dims(x2, axis=1), axis=2, dtype=compute)
+    y = xp.reshape(y, (*lead, outputs))
+    return finish(y, b, None, dtypes.result, xp)

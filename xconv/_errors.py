@@ -1,0 +1,62 @@
+"""Errors a user can act on: the argument, the value, the rule, and the whole call they wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Refusal(Exception):
+    """A user's mistake found below the outer door, which turns it into ``error`` with the call added."""
+
+    def __init__(self, error: type[Exception], message: str) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+def refuse(argument: str, value: object, rule: str) -> NoReturn:
+    """Raise: the value of ``argument`` breaks ``rule``."""
+    raise Refusal(ValueError, f"{argument} must {rule}; got {argument}={_short(value)}")
+
+
+def refuse_type(argument: str, value: object, rule: str) -> NoReturn:
+    """Raise: what was given as ``argument`` is of the wrong kind."""
+    raise Refusal(TypeError, f"{argument} must {rule}; got {argument}={_short(value)}")
+
+
+def door(function: Callable[P, R]) -> Callable[P, R]:
+    """Make ``function`` an outer door: a refusal below leaves it as ValueError or TypeError, with the call."""
+
+    @wraps(function)
+    def entry(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            return function(*args, **options)
+        except Refusal as refusal:
+            call = f"{function.__name__}({_arguments(function, args, options)})"
+            error = refusal.error(f"{refusal}\n  in {call}")
+        raise error
+
+    return entry
+
+
+def _arguments(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> str:
+    names = list(signature(function).parameters)
+    parts = [f"{names[i]}: {_short(a)}" if hasattr(a, "shape") else _short(a) for i, a in enumerate(args)]
+    while parts and parts[-1] == "None":
+        parts.pop()
+    return ", ".join(parts + [f"{name}={_short(value)}" for name, value in options.items()])
+
+
+def _short(value: object) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None:
+        return f"{str(dtype).rpartition('.')[2]}{list(shape)}"
+    if callable(value):
+        return str(getattr(value, "__name__", value))
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,131 @@
+"""Plans made visible: which algorithm, why not the others, how it is tiled, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from xconv._engine import Planned, only_plan
+from xconv._errors import door, refuse
+from xconv._geometry import ConvProblem
+from xconv._namespace import Array
+from xconv._plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would be computed by one call, and how. ``str()`` is the text.
+
+    Attributes
+    ----------
+    algorithm : str
+        The algorithm that would run.
+    plan : Plan
+        Everything the planner decided: problem, tiles, ranking, refusals.
+    """
+
+    call: str
+    plan: Plan
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm that would run."""
+        return self.plan.algorithm
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self.call, self.plan))
+
+    __repr__ = __str__
+
+
+@door
+def explain(
+    function: Callable[..., Any], x: Array, w: Any, b: Array | None = None, /, **options: Any
+) -> Explanation:
+    """Plan a call without running it.
+
+    Parameters
+    ----------
+    function : callable
+        A convolution, transposed convolution or sliding-window pool of xconv.
+    x, w, b : arrays
+        Its arguments (for a pool, ``w`` is the window).
+    **options
+        Its options.
+
+    Returns
+    -------
+    Explanation
+        Prints as text; ``.algorithm`` is the name of the algorithm.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As the function itself would; and if it is not one that is planned.
+
+    Examples
+    --------
+    >>> print(xconv.explain(xconv.conv, x, w, padding="same"))
+    """
+    if not getattr(function, "__module__", "").startswith("xconv."):
+        refuse("function", function, "be a convolution or a pool of xconv")
+    arguments = (x, w) if b is None else (x, w, b)
+    try:
+        with only_plan():
+            function(*arguments, **options)
+    except Planned as planned:
+        return Explanation(f"{function.__name__}", planned.plan)
+    refuse("function", function, "be a convolution or a pool over windows; nothing is planned in this one")
+
+
+def _lines(name: str, plan: Plan) -> list[str]:
+    problem = plan.problem
+    sizes = tuple(axis.size for axis in problem.axes)
+    window = tuple(axis.window for axis in problem.axes)
+    if isinstance(problem, ConvProblem):
+        x = (problem.batch, *sizes, problem.channels_in)
+        w = (*window, problem.channels_in // problem.groups, problem.channels_out)
+        y = (problem.batch, *problem.outputs, problem.channels_out)
+        lines = [
+            f"{name}: x {x}, w {w} -> {y}, channels last",
+            f"  {problem.flops / 1e6:,.2f} MFLOP in {problem.kind}{problem.itemsize * 8}, groups {problem.groups}",
+        ]
+    else:
+        lines = [
+            f"{name}: x {(problem.batch, *sizes, problem.channels)}, window {window} -> "
+            f"{(problem.batch, *problem.outputs, problem.channels)}, channels last"
+        ]
+    for i, a in enumerate(problem.axes):
+        lines.append(
+            f"  axis {i}: {a.size} + pads ({a.low}, {a.high}), stride {a.stride}, dilation {a.dilation}, "
+            f"input dilation {a.input_dilation} -> {a.output}"
+        )
+    lines.append(f"  on {plan.traits.library} arrays, workspace {_size(plan.workspace)}")
+    if plan.traits.chunked:
+        lines.append(
+            "  each chunk, with its halo, is planned again when it is computed; as one piece it would be:"
+        )
+    if plan.candidates:
+        lines.append(
+            f"  {'algorithm':<12} {'estimate':>10}   {'tiles':>5}   {'tile':<20} {'memory':>9}   moved outside matmul"
+        )
+    for bid in plan.candidates:
+        mark = ">" if bid.algorithm == plan.algorithm else " "
+        tile = " x ".join(map(str, bid.extents))
+        lines.append(
+            f"{mark} {bid.algorithm:<12} {bid.seconds * 1e3:>7.3f} ms   {bid.tiles:>5}   {tile:<20} "
+            f"{_size(bid.cost.workspace):>9}   {_size(bid.cost.bytes)}"
+        )
+    lines.extend(f"  {algorithm} cannot: {reason}" for algorithm, reason in plan.refusals)
+    if not plan.candidates:
+        lines.append(f"  tiles: {plan.tiles} of {' x '.join(map(str, plan.extents))} (batch x outputs)")
+    return lines
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024  # type: ignore[assignment]
+    return f"{count:.1f} GiB"

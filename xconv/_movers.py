@@ -1,0 +1,164 @@
+"""The movers: the only code that moves memory between two matmuls. Pure, written once in the standard.
+
+Everything here is channels-last: (N, *spatial, C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from xconv._geometry import Axis, Run, WindowProblem, runs
+from xconv._namespace import Array, DType, Namespace, count_up, default_integer, full_like, window_view
+
+
+def block(
+    x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespace, *, writeable: bool
+) -> Array:
+    """Write out the padding and the holes of ``x`` (N, *n, C) as ``axes`` describe them, in ``dtype``."""
+    x = x if x.dtype == dtype else xp.astype(x, dtype)
+    if not any(a.low or a.high or a.input_dilation > 1 for a in axes):
+        return x
+    if not writeable:
+        for axis, a in enumerate(axes, 1):
+            x = spread(x, axis, a.input_dilation, fill, xp)
+            x = continued(x, axis, runs(-a.low, a.spread + a.high, a.spread, "constant"), fill, xp)
+        return x
+    target = full_like(x, (x.shape[0], *(a.spread + a.low + a.high for a in axes), x.shape[-1]), fill, dtype)
+    inside = tuple(slice(max(a.low, 0), max(a.low, 0) + a.spread, a.input_dilation) for a in axes)
+    target[(slice(None), *inside, slice(None))] = x
+    return target
+
+
+def continued(x: Array, axis: int, pieces: Sequence[Run], fill: complex, xp: Namespace) -> Array:
+    """Continue ``x`` along ``axis`` by runs of its own elements and of ``fill``."""
+    if pieces == (Run(0, x.shape[axis], 1),):
+        return x
+    before = (slice(None),) * axis
+    if not pieces:
+        return x[(*before, slice(0, 0), ...)]
+    parts = []
+    for first, count, step in pieces:
+        shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+        if step is None:
+            parts.append(full_like(x, shape, fill, x.dtype))
+        elif step == 0:
+            parts.append(xp.broadcast_to(x[(*before, slice(first, first + 1), ...)], shape))
+        elif step == 1:
+            parts.append(x[(*before, slice(first, first + count), ...)])
+        else:
+            parts.append(xp.flip(x[(*before, slice(first - count + 1, first + 1), ...)], axis=axis))
+    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
+
+
+def spread(x: Array, axis: int, step: int, fill: float, xp: Namespace) -> Array:
+    """Put ``step - 1`` holes between neighbours along ``axis``."""
+    size = x.shape[axis]
+    if step == 1 or size < 2:
+        return x
+    shape = x.shape
+    x = xp.expand_dims(x, axis=axis + 1)
+    holes = full_like(x, (*shape[: axis + 1], step - 1, *shape[axis + 1 :]), fill, x.dtype)
+    x = xp.reshape(xp.concat([x, holes], axis=axis + 1), (*shape[:axis], size * step, *shape[axis + 1 :]))
+    return x[(*(slice(None),) * axis, slice(0, (size - 1) * step + 1), ...)]
+
+
+def tap_slices(axes: Sequence[Axis]) -> Iterator[tuple[slice, ...]]:
+    """For every tap of the window, in raster order, the part of a padded block that it meets."""
+    return product(*(one_axis_taps(a) for a in axes))
+
+
+def one_axis_taps(axis: Axis) -> list[slice]:
+    """For every tap along one axis the slice of the padded input that it meets."""
+    length = (axis.output - 1) * axis.stride + 1
+    return [slice(t * axis.dilation, t * axis.dilation + length, axis.stride) for t in range(axis.window)]
+
+
+def windows(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
+    """All windows of a padded block (N, *n, C), viewed where that is possible: (N, *out, *window, C)."""
+    outputs, window = tuple(a.output for a in axes), tuple(a.window for a in axes)
+    view = window_view(x, outputs, tuple((a.window, a.stride, a.dilation) for a in axes))
+    if view is not None:
+        return view
+    stacked = xp.stack([x[(slice(None), *tap, ...)] for tap in tap_slices(axes)], axis=len(axes) + 1)
+    return xp.reshape(stacked, (x.shape[0], *outputs, *window, x.shape[-1]))
+
+
+def running(x: Array, axes: Sequence[Axis], reduction: str, xp: Namespace) -> Array:
+    """Reduce every window of a padded block (N, *n, C) one axis after the other: (N, *out, C)."""
+    combine = {"max": xp.maximum, "min": xp.minimum, "sum": xp.add, "prod": xp.multiply}[reduction]
+    for axis, a in enumerate(axes, 1):
+        if a.window == 1 and a.stride == 1:
+            continue
+        before = (slice(None),) * axis
+        first, *others = one_axis_taps(a)
+        result = x[(*before, first, ...)]
+        for tap in others:
+            result = combine(result, x[(*before, tap, ...)])
+        x = result
+    return x if any(a.window > 1 for a in axes) else xp.asarray(x, copy=True)  # never the caller's own memory
+
+
+def tap_positions(axis: Axis, start: int, count: int, like: Array, dtype: DType) -> list[Array]:
+    """For every tap along one axis, where windows ``start`` to ``start + count`` put it in the unpadded input."""
+    steps = count_up(like, count, dtype) * axis.stride
+    return [steps + (start * axis.stride - axis.low + t * axis.dilation) for t in range(axis.window)]
+
+
+def window_counts(
+    axes: Sequence[Axis],
+    counted: Sequence[tuple[int, int]],
+    problem: WindowProblem,
+    origin: Sequence[int],
+    like: Array,
+    dtype: DType,
+    xp: Namespace,
+) -> Array:
+    """How many elements every window holds, counting also ``counted`` (low, high) pad cells: (*out, 1)."""
+    total = full_like(like, (1,) * (len(axes) + 1), 1, dtype)
+    for i, (axis, (low, high), outputs) in enumerate(zip(axes, counted, problem.outputs, strict=True)):
+        count = full_like(like, (outputs,), 0, dtype)
+        for p in tap_positions(axis, origin[i], outputs, like, default_integer(xp)):
+            real = (p >= -low) & (p < axis.spread + high)
+            if axis.input_dilation > 1:
+                real = real & (p % axis.input_dilation == 0)
+            count += xp.astype(real, dtype)
+        total = total * xp.reshape(count, (outputs, *(1,) * (len(axes) - i)))
+    return total
+
+
+def first_maximum(
+    x: Array, axes: Sequence[Axis], problem: WindowProblem, origin: Sequence[int], dtype: DType, xp: Namespace
+) -> tuple[Array, Array]:
+    """The largest element of every window of a padded block, and where it stands in the unpadded input.
+
+    The first of equals is taken and the first NaN, if any; a window without anything larger than the padding gives its
+    first element inside the input. ``axes`` are those of the whole input, ``origin`` is where the block's windows
+    stand in it.
+    """
+    places: list[
+        list[Array]
+    ] = []  # by axis and tap, already shaped to broadcast and multiplied by what one step is worth
+    worth = 1
+    best_place = None
+    for i in reversed(range(len(axes))):
+        shape = (problem.outputs[i], *(1,) * (len(axes) - i))
+        positions = tap_positions(axes[i], origin[i], problem.outputs[i], x, dtype)
+        inside = positions[0]
+        for p in positions[1:]:
+            inside = xp.where(inside < 0, p, inside)
+        places.insert(0, [xp.reshape(p * worth, shape) for p in positions])
+        inside = xp.reshape(inside * worth, shape)
+        best_place = inside if best_place is None else best_place + inside
+        worth *= axes[i].size
+    best = None
+    for tap, terms in zip(tap_slices(problem.axes), product(*places), strict=True):
+        value, place = x[(slice(None), *tap, ...)], sum(terms[1:], terms[0])
+        if best is None:
+            best, best_place = value, xp.broadcast_to(best_place, value.shape)
+            continue
+        better = value > best
+        if xp.isdtype(x.dtype, "real floating"):
+            better = better | (xp.isnan(value) & ~xp.isnan(best))
+        best, best_place = xp.where(better, value, best), xp.where(better, place, best_place)
+    return best, best_place
