@@ -9,8 +9,9 @@ import dataclasses
 import math
 import zlib
 
-import descriptions
 import numpy as np
+
+import descriptions
 import reference
 
 SPATIAL = "XYZUV"
@@ -212,23 +213,28 @@ def cells(case):
 # -------------------------------------------------------------------------------------------------- selection
 
 
-def parametrize_thinned(metafunc, name, items, every):
-    """Parametrize with all items, or on a lazy backend, which traces and compiles each call, each `every`-th."""
-    if name not in metafunc.fixturenames:
-        return
-    lazy = descriptions.load(metafunc.config.getoption("backend")).lazy
-    chosen = items[::every] if lazy else items
-    metafunc.parametrize(name, chosen, ids=[label(item) for item in chosen])
+def thinned(names, items, every):
+    """Parametrize a test with all items, or on a lazy backend, which traces and compiles each call, each `every`-th.
+
+    The test's module imports `pytest_generate_tests` from here.
+    """
+
+    def mark(function):
+        function.thinned = [*getattr(function, "thinned", []), (names, list(items), every)]
+        return function
+
+    return mark
+
+
+def pytest_generate_tests(metafunc):
+    """Do what `thinned` says."""
+    for names, items, every in getattr(metafunc.function, "thinned", []):
+        lazy = descriptions.load(metafunc.config.getoption("backend")).lazy
+        chosen = items[::every] if lazy else items
+        metafunc.parametrize(names, chosen, ids=[label(item) for item in chosen])
 
 
 def label(item):
     """The id of a case, or of a tuple of a case and more."""
     text = "-".join(map(str, item)) if isinstance(item, tuple) else str(item)
     return text.replace(" ", "")
-
-
-def parametrize_names(metafunc, name, items, few):
-    """Parametrize with all items, or on a lazy backend with these few."""
-    if name in metafunc.fixturenames:
-        lazy = descriptions.load(metafunc.config.getoption("backend")).lazy
-        metafunc.parametrize(name, few if lazy else items)

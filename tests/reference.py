@@ -35,7 +35,7 @@ def output_size(n, k, s, lo, hi, d=1, id=1, ceil=False):
 
 
 def same_pads(n, k, s, d=1, id=1, lower=False):
-    """The (low, high) padding that makes the output ``ceil(n / s)`` long; the odd cell goes to the end, or the start."""
+    """The (low, high) padding that makes the output ``ceil(n / s)`` long; the odd cell is high, or low."""
     n = max((n - 1) * id + 1, 0)
     total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
     small, large = total // 2, total - total // 2
@@ -73,7 +73,8 @@ def transposed_pads(padding, sizes, kernel, stride, dilation, output_shape=None)
     """Every spelling of `padding` of a transposed convolution as pairs: what is cropped from the scattered whole.
 
     With "same" the output is ``m * s`` long, the odd cell cropped at the end; with "same_lower" at the start. An
-    `output_shape` replaces that length, and then "valid" splits as "same_lower" does. Nothing but zeros can be added, at the end.
+    `output_shape` replaces that length, and then "valid" splits as "same_lower" does. What is longer than the whole
+    ends in zeros.
     """
     pads = []
     numeric = None if isinstance(padding, str) else pads_of(padding, sizes, kernel, stride, dilation)

@@ -4,9 +4,18 @@ import math
 
 import numpy as np
 import pytest
+
 import reference
 import xconv
-from cases import data_to, default_float, default_integer, numbers, parametrize_thinned, small_integers
+from cases import (
+    data_to,
+    default_float,
+    default_integer,
+    numbers,
+    pytest_generate_tests,  # noqa: F401
+    small_integers,
+    thinned,
+)
 from compare import assert_close, assert_same
 
 CASES = [
@@ -26,11 +35,6 @@ GRID = [(sizes, outputs, layout) for sizes, outputs in CASES for layout in LAYOU
 SHAPES = [(sizes, layout) for sizes in ((7,), (6, 5), (3, 4, 2), (2, 3, 2, 2)) for layout in LAYOUTS]
 
 
-def pytest_generate_tests(metafunc):
-    parametrize_thinned(metafunc, "adaptive", GRID, every=3)
-    parametrize_thinned(metafunc, "whole", SHAPES, every=2)
-
-
 def require(backend, dtype):
     if not backend.has(dtype):
         pytest.skip(f"{backend.name} has no {dtype}")
@@ -39,16 +43,16 @@ def require(backend, dtype):
 # ---------------------------------------------------------------------------------------------------- adaptive
 
 
-def test_adaptive_avg_pool_agrees_with_the_reference(backend, adaptive):
-    sizes, outputs, layout = adaptive
+@thinned("sizes, outputs, layout", GRID, every=3)
+def test_adaptive_avg_pool_agrees_with_the_reference(backend, sizes, outputs, layout):
     x = numbers((2, *sizes, 3))
     expected = data_to(reference.adaptive(x, "mean", outputs), layout, len(sizes)).astype("float32")
     actual = backend.call(xconv.adaptive_avg_pool, data_to(x, layout, len(sizes)), outputs, layout=layout)
     assert_close(actual, expected)
 
 
-def test_adaptive_max_pool_agrees_with_the_reference(backend, adaptive):
-    sizes, outputs, layout = adaptive
+@thinned("sizes, outputs, layout", GRID, every=3)
+def test_adaptive_max_pool_agrees_with_the_reference(backend, sizes, outputs, layout):
     x = small_integers((2, *sizes, 3))  # with ties
     values, indices = (data_to(a, layout, len(sizes)) for a in reference.adaptive(x, "max", outputs))
     given = data_to(x, layout, len(sizes))
@@ -64,9 +68,7 @@ def test_unbatched_input_with_a_size_per_axis(backend, layout):
     expected = data_to(reference.adaptive(x[None], "mean", (3, 2))[0], layout, 2).astype("float32")
     given = data_to(x, layout, 2)
     assert_close(backend.call(xconv.adaptive_avg_pool, given, (3, 2), layout=layout), expected)
-    values, indices = backend.call(
-        xconv.adaptive_max_pool, given, (3, 2), layout=layout, return_indices=True
-    )
+    values, indices = backend.call(xconv.adaptive_max_pool, given, (3, 2), layout=layout, return_indices=True)
     assert values.shape == indices.shape == expected.shape
 
 
@@ -129,8 +131,8 @@ def test_output_sizes_that_make_no_sense_are_refused(backend, output_size):
 # ------------------------------------------------------------------------------------------------------ global
 
 
-def test_global_pools_agree_with_the_reference(backend, whole):
-    sizes, layout = whole
+@thinned("sizes, layout", SHAPES, every=3)
+def test_global_pools_agree_with_the_reference(backend, sizes, layout):
     rank = len(sizes)
     x = numbers((2, *sizes, 3))
     given = data_to(x, layout, rank)

@@ -4,12 +4,13 @@ import random
 
 import numpy as np
 import pytest
+
 import xconv
 from cases import numbers
 from compare import assert_close, assert_same
 
 pytestmark = pytest.mark.backends("jax")
-ROUNDS = range(8)
+ROUNDS = range(5)
 
 
 @pytest.fixture(params=ROUNDS, ids=lambda n: f"round{n}")
@@ -45,7 +46,9 @@ def shape_of(layout, sizes, **channels):
 def pads_of(draw, reaches):
     """Pads of either sign that leave room for a window: an input of five elements under each reach."""
     lows = [draw.randint(-2, 3) for _ in reaches]
-    return tuple((low, max(draw.randint(-2, 3), reach - 5 - low)) for low, reach in zip(lows, reaches, strict=True))
+    return tuple(
+        (low, max(draw.randint(-2, 3), reach - 5 - low)) for low, reach in zip(lows, reaches, strict=True)
+    )
 
 
 def test_conv_general(backend, lax, draw):
@@ -73,7 +76,9 @@ def test_conv_general(backend, lax, draw):
     assert_close(actual, np.asarray(expected))
 
 
-@pytest.mark.parametrize(("padding", "theirs"), [("same", "SAME"), ("same_lower", "SAME_LOWER"), ("valid", "VALID")])
+@pytest.mark.parametrize(
+    ("padding", "theirs"), [("same", "SAME"), ("same_lower", "SAME_LOWER"), ("valid", "VALID")]
+)
 def test_conv_with_named_padding(backend, lax, draw, padding, theirs):
     rank = draw.choice([1, 2])
     window, stride, dilation = ints(draw, rank, 1, 3), ints(draw, rank, 1, 3), ints(draw, rank, 1, 2)

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+
 import xconv
 from cases import numbers, small_integers
 from compare import assert_close, assert_same
@@ -73,7 +74,8 @@ def test_conv_with_padding_same(backend, functional, draw):
 
 
 @pytest.mark.parametrize(
-    ("mode", "theirs"), [("edge", "replicate"), ("reflect", "reflect"), ("wrap", "circular"), ("constant", "constant")]
+    ("mode", "theirs"),
+    [("edge", "replicate"), ("reflect", "reflect"), ("wrap", "circular"), ("constant", "constant")],
 )
 def test_conv_with_a_padding_mode(backend, functional, draw, mode, theirs):
     rank = draw.choice([1, 2, 3])
@@ -114,11 +116,15 @@ def test_conv_transpose(backend, functional, draw):
 def pool_options(draw, rank):
     """A window and options that torch allows: padding of at most half the window."""
     window, dilation = ints(draw, rank, 1, 4), ints(draw, rank, 1, 2)
-    return window, {
-        "stride": ints(draw, rank, 1, 3),
-        "padding": tuple(draw.randint(0, k // 2) for k in window),
-        "ceil_mode": draw.random() < 0.5,
-    }, dilation
+    return (
+        window,
+        {
+            "stride": ints(draw, rank, 1, 3),
+            "padding": tuple(draw.randint(0, k // 2) for k in window),
+            "ceil_mode": draw.random() < 0.5,
+        },
+        dilation,
+    )
 
 
 @pytest.mark.parametrize("ties", [False, True])

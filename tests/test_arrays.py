@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+
 import xconv
-from cases import default_integer, numbers, parametrize_names
+from cases import default_integer, numbers, pytest_generate_tests, thinned  # noqa: F401
 from compare import assert_close, assert_same
 
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, for products with inf
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:invalid value:RuntimeWarning"
+)  # NumPy's, for products with inf
 
 X = numbers((3, 6, 5, 4), seed=1)
 W = numbers((3, 2, 4, 5), seed=2)
@@ -43,8 +46,6 @@ DOORS = {
     "pad": lambda x: xconv.pad(x, ((0, 0), (1, 2), (3, 0), (0, 0)), mode="symmetric"),
     "silu": xconv.silu,
 }
-# On a lazy backend each call costs a trace and a compilation: the doors that move memory in ways of their own.
-FEW = ["conv", "conv-im2col-groups", "conv_transpose", "fold", "max_pool-indices", "avg_pool", "max_unpool"]
 
 LIKE = {}
 
@@ -70,10 +71,6 @@ def use(backend):
     LIKE.clear()
 
 
-def pytest_generate_tests(metafunc):
-    parametrize_names(metafunc, "door", list(DOORS), FEW)
-
-
 # ---------------------------------------------------------------------------------------------------- memory
 
 
@@ -94,9 +91,12 @@ def strange_arrays(backend):
     yield "one row many times", xp.broadcast_to(array(rows), X.shape)
 
 
+@thinned("door", DOORS, every=4)
 def test_results_do_not_depend_on_how_an_array_lies_in_memory(backend, use, door):
     for name, strange in strange_arrays(backend):
-        plain = X if name != "one row many times" else np.ascontiguousarray(np.broadcast_to(X[:, :1], X.shape))
+        plain = (
+            X if name != "one row many times" else np.ascontiguousarray(np.broadcast_to(X[:, :1], X.shape))
+        )
         before = backend.numpy(strange).copy()
         assert_same(before, plain)
         for one, other in zip(use(door, strange), use(door, backend.asarray(plain)), strict=True):
@@ -105,6 +105,7 @@ def test_results_do_not_depend_on_how_an_array_lies_in_memory(backend, use, door
 
 
 @pytest.mark.backends("numpy")
+@thinned("door", DOORS, every=4)
 def test_read_only_arrays_are_read_and_results_are_writeable(backend, use, door):
     x = X.copy()
     x.flags.writeable = False
@@ -114,7 +115,9 @@ def test_read_only_arrays_are_read_and_results_are_writeable(backend, use, door)
 
 
 @pytest.mark.backends("numpy")
-@pytest.mark.parametrize("function", ["pad", "conv", "dense", "unfold", "max_pool", "avg_pool", "reduce_window"])
+@pytest.mark.parametrize(
+    "function", ["pad", "conv", "dense", "unfold", "max_pool", "avg_pool", "reduce_window"]
+)
 def test_a_call_that_does_nothing_gives_a_copy(function):
     """A result never shares memory with its input, so that writing into it is safe."""
     one = np.ones((1, 1), "float32")
@@ -156,6 +159,7 @@ def test_byte_order_and_alignment_of_numpy_arrays():
 # ------------------------------------------------------------------------------------------------- empty batches
 
 
+@thinned("door", DOORS, every=4)
 def test_an_empty_batch_gives_an_empty_batch(backend, use, door):
     for empty, full in zip(use(door, backend.asarray(X[:0])), use(door, backend.asarray(X)), strict=True):
         assert empty.shape == (0, *full.shape[1:])
@@ -165,6 +169,7 @@ def test_an_empty_batch_gives_an_empty_batch(backend, use, door):
 # -------------------------------------------------------------------------------------- images that stay apart
 
 
+@thinned("door", DOORS, every=4)
 def test_one_image_of_a_batch_never_touches_another(backend, use, door):
     """NaN and inf in the second image leave the first and the third bit by bit as they were."""
     spoilt = X.copy()

@@ -6,15 +6,17 @@ import random
 
 import numpy as np
 import pytest
+
 import xconv
 from cases import (
     ConvCase,
     cells,
     numbers,
-    parametrize_thinned,
+    pytest_generate_tests,  # noqa: F401
     run_conv,
     small_integers,
     sum_dtype,
+    thinned,
 )
 from compare import assert_close, assert_same
 
@@ -196,22 +198,17 @@ DOABLE = [(c, a) for c in GRID for a in ALGORITHMS if able(a, c)]
 REFUSED = [(c, a) for c in GRID for a in ALGORITHMS if not able(a, c)]
 
 
-def pytest_generate_tests(metafunc):
-    parametrize_thinned(metafunc, "doable", DOABLE, every=8)
-    parametrize_thinned(metafunc, "refused", REFUSED[::5], every=10)
-
-
 def test_names_of_cases_are_unique():
     assert len({c.name for c in GRID}) == len(GRID)
 
 
-def test_algorithm_agrees_with_the_reference(backend, doable):
-    case, algorithm = doable
+@thinned("case, algorithm", DOABLE, every=20)
+def test_algorithm_agrees_with_the_reference(backend, case, algorithm):
     assert_close(*run_conv(backend, xconv.conv, case, algorithm=algorithm))
 
 
-def test_algorithm_refuses_with_its_own_reason(backend, refused):
-    case, algorithm = refused
+@thinned("case, algorithm", REFUSED[::5], every=10)
+def test_algorithm_refuses_with_its_own_reason(backend, case, algorithm):
     x, w, b = case.given(*case.arrays())
     with pytest.raises(
         ValueError, match=f"algorithm must .*{reason(algorithm, case)}.*algorithm='{algorithm}'"
@@ -222,7 +219,7 @@ def test_algorithm_refuses_with_its_own_reason(backend, refused):
 def test_unknown_algorithm_is_refused_with_the_names(backend):
     case = GRID[0]
     with pytest.raises(
-        ValueError, match="algorithm must .*'auto', 'pointwise', 'direct', 'im2col', 'depthwise'"
+        ValueError, match=r"algorithm must .*'auto', 'pointwise', 'direct', 'im2col', 'depthwise'"
     ):
         backend.call(xconv.conv, *case.given(*case.arrays()), algorithm="winnograd")
 
@@ -252,8 +249,7 @@ def require(backend, *dtypes):
             pytest.skip(f"{backend.name} has no {dtype}")
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("dtype", FLOATING)
+@thinned("dtype, algorithm", itertools.product(FLOATING, ALGORITHMS), every=3)
 def test_floating_dtypes_are_kept(backend, dtype, algorithm):
     require(backend, dtype)
     case = of(HOME[algorithm], dtype, bias=True)
@@ -262,8 +258,7 @@ def test_floating_dtypes_are_kept(backend, dtype, algorithm):
     assert_close(actual, expected)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("dtype", INTEGERS)
+@thinned("dtype, algorithm", itertools.product(INTEGERS, ALGORITHMS), every=4)
 def test_integers_are_exact_and_never_wrap(backend, dtype, algorithm):
     require(backend, dtype)
     result = sum_dtype(backend, dtype)
@@ -286,20 +281,18 @@ def test_integers_at_the_end_of_their_range(backend, dtype):
     assert_same(backend.call(xconv.conv, x, w), expected)
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "im2col"])
 @pytest.mark.parametrize(
     ("x_dtype", "w_dtype"), [("uint8", "int8"), ("int8", "int16"), ("uint8", "int32"), ("int16", "int64")]
 )
-def test_integers_of_two_types(backend, x_dtype, w_dtype, algorithm):
+def test_integers_of_two_types(backend, x_dtype, w_dtype):
     require(backend, x_dtype, w_dtype)
     result = sum_dtype(backend, x_dtype, w_dtype)
     case = of(HOME["direct"], x_dtype, w_dtype)
-    actual, expected = run_conv(backend, xconv.conv, case, result_dtype=result, algorithm=algorithm)
-    assert_same(actual, expected)
+    assert_same(*run_conv(backend, xconv.conv, case, result_dtype=result))
 
 
-@pytest.mark.parametrize(
-    ("x_dtype", "w_dtype", "result"),
+@thinned(
+    "x_dtype, w_dtype, result",
     [
         ("uint8", "float32", "float32"),
         ("int64", "float32", "float32"),
@@ -313,6 +306,7 @@ def test_integers_of_two_types(backend, x_dtype, w_dtype, algorithm):
         ("complex64", "float32", "complex64"),
         ("float64", "complex64", "complex128"),
     ],
+    every=3,
 )
 def test_mixed_dtypes(backend, x_dtype, w_dtype, result):
     """An integer array beside a floating one takes the floating type; two floating ones their common type."""
@@ -323,8 +317,8 @@ def test_mixed_dtypes(backend, x_dtype, w_dtype, result):
     assert_close(actual, expected)
 
 
-@pytest.mark.parametrize(
-    ("given", "asked"),
+@thinned(
+    "given, asked",
     [
         ("float32", "float64"),
         ("float16", "float32"),
@@ -335,6 +329,7 @@ def test_mixed_dtypes(backend, x_dtype, w_dtype, result):
         ("int8", "int64"),
         ("uint8", "float64"),
     ],
+    every=3,
 )
 def test_dtype_option_is_the_type_of_the_result(backend, given, asked):
     require(backend, given, asked)
@@ -359,7 +354,7 @@ def test_float16_accumulates_in_float32(backend, algorithm):
     assert_same(actual, np.array([2052, 60016], "float16").reshape(2, 1, 1))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@thinned("algorithm", ALGORITHMS, every=3)
 def test_complex_numbers_are_not_conjugated(backend, algorithm):
     require(backend, "complex64")
     x, w = np.full((1, 1, 1), 1j, "complex64"), np.full((1, 1, 1), 1j, "complex64")
@@ -385,13 +380,13 @@ ACTIVATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@thinned("name", ACTIVATIONS, every=3)
 def test_activation_by_name(backend, name):
     case = of(HOME["auto"], "float32", bias=True)
     assert_close(*run_conv(backend, xconv.conv, case, activation=name, meant=ACTIVATIONS[name]))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@thinned("algorithm", ALGORITHMS, every=3)
 def test_activation_by_callable(backend, algorithm):
     def twice_the_square(y):
         return 2 * y * y
@@ -442,17 +437,12 @@ LARGE = [
         for mode in PAD_MODES
     ),
 ]
-TILED = [(c, a) for c in LARGE for a in ALGORITHMS if able(a, c)]
+TILED = [(c, a, workspace) for workspace in (6000, 1024, 1) for c in LARGE for a in ALGORITHMS if able(a, c)]
 
 
-@pytest.mark.parametrize("workspace", [1, 1024, 5000])
-@pytest.mark.parametrize(("case", "algorithm"), TILED, ids=lambda item: str(item))
+@thinned("case, algorithm, workspace", TILED, every=26)
 def test_tiles_join_without_seams(backend, case, algorithm, workspace):
     """However small the workspace is, the result is the same."""
-    if backend.lazy and (workspace == 1 or algorithm == "auto" or TILED.index((case, algorithm)) % 4):
-        pytest.skip(
-            "each tile is traced and compiled anew: a fourth of the cases is enough on a lazy backend"
-        )
     with xconv.config(workspace=workspace):
         assert_close(*run_conv(backend, xconv.conv, case, algorithm=algorithm))
 
@@ -481,8 +471,7 @@ def test_arrays_are_positional_only_and_options_keyword_only(backend):
         xconv.conv(x, w, b, 2)
 
 
-@pytest.mark.parametrize("layout", ["NHWC", "NCHW", "NCHW,HWIO->NHWC"])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@thinned("layout, algorithm", itertools.product(["NHWC", "NCHW", "NCHW,HWIO->NHWC"], ALGORITHMS), every=4)
 def test_empty_batch_keeps_its_shape(backend, layout, algorithm):
     home = HOME[algorithm] if algorithm != "depthwise" else case("empty", 2, groups=2, outputs=4, padding=1)
     empty = of(home, "float32", batch=0, options=home.options | {"layout": layout})

@@ -4,17 +4,19 @@ import random
 
 import numpy as np
 import pytest
+
 import reference
 import xconv
 from cases import (
     data_to,
     kernel_to,
     numbers,
-    parametrize_thinned,
     per_axis,
+    pytest_generate_tests,  # noqa: F401
     seed_of,
     small_integers,
     sum_dtype,
+    thinned,
 )
 from compare import assert_close, assert_same
 
@@ -75,7 +77,9 @@ def cases():
     yield Case("depthwise", (4, 3), (2, 2), groups=3, channels=3, outputs=3, input_dilation=2)
     yield Case("unbatched", (4,), (2,), batch=None, input_dilation=2, padding=1)
     for layout in ("channels_first", "NCHW,HWIO->NHWC"):
-        yield Case(f"layout-{layout}", (3, 4), (2, 2), layout=layout, input_dilation=2, padding=((-1, 1), (2, 0)))
+        yield Case(
+            f"layout-{layout}", (3, 4), (2, 2), layout=layout, input_dilation=2, padding=((-1, 1), (2, 0))
+        )
     draw = random.Random(4)
     for number in range(40):
         rank = draw.choice((1, 1, 2, 2, 3))
@@ -109,12 +113,8 @@ GRID = list(cases())
 FORCED = [(case, algorithm) for case in GRID for algorithm in ALGORITHMS]
 
 
-def pytest_generate_tests(metafunc):
-    parametrize_thinned(metafunc, "forced", FORCED, every=5)
-
-
-def test_closed_form_agrees_with_the_reference(backend, forced):
-    case, algorithm = forced
+@thinned("case, algorithm", FORCED, every=10)
+def test_closed_form_agrees_with_the_reference(backend, case, algorithm):
     assert_close(*case.run(backend, algorithm=algorithm))
 
 
@@ -128,12 +128,12 @@ def test_dtypes(backend, dtype):
     assert_same(actual, expected)
 
 
-@pytest.mark.parametrize("workspace", [1, 700])
+@thinned("workspace", [700, 1], every=2)
 def test_tiles_join_without_seams(backend, workspace):
     """A tile may read nothing but holes or padding."""
-    case = Case("general-tiles", (4, 3), (3, 2), input_dilation=(3, 4), padding=((5, -2), (-3, 6)), stride=(1, 2))
-    if backend.lazy:
-        workspace = 700  # each tile is traced and compiled anew
+    case = Case(
+        "general-tiles", (4, 3), (3, 2), input_dilation=(3, 4), padding=((5, -2), (-3, 6)), stride=(1, 2)
+    )
     with xconv.config(workspace=workspace):
         assert_close(*case.run(backend))
 

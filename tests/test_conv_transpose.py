@@ -1,9 +1,11 @@
 """`conv_transpose`: the scatter of the reference, in every option, and the adjoint of `conv`."""
 
+import itertools
 import random
 
 import numpy as np
 import pytest
+
 import reference
 import xconv
 from cases import (
@@ -11,12 +13,13 @@ from cases import (
     arrangements,
     data_to,
     numbers,
-    parametrize_thinned,
     per_axis,
+    pytest_generate_tests,  # noqa: F401
     seed_of,
     small_integers,
     spatial_order,
     sum_dtype,
+    thinned,
 )
 from compare import assert_close, assert_same
 
@@ -162,16 +165,12 @@ GRID = [*single_options(), *mixed_cases()]
 FORCED = [(case, algorithm) for case in GRID for algorithm in ALGORITHMS]
 
 
-def pytest_generate_tests(metafunc):
-    parametrize_thinned(metafunc, "forced", FORCED, every=10)
-
-
 def test_names_of_cases_are_unique():
     assert len({case.name for case in GRID}) == len(GRID)
 
 
-def test_transposed_agrees_with_the_reference(backend, forced):
-    case, algorithm = forced
+@thinned("case, algorithm", FORCED, every=16)
+def test_transposed_agrees_with_the_reference(backend, case, algorithm):
     assert_close(*case.run(backend, algorithm=algorithm))
 
 
@@ -243,11 +242,8 @@ def test_activation(backend):
     assert_same(activated, np.maximum(plain, 0))
 
 
-@pytest.mark.parametrize("workspace", [1, 1024])
-@pytest.mark.parametrize("padding", ["valid", "same", ((2, -1), (-1, 1))])
+@thinned("workspace, padding", itertools.product([1024, 1], ["valid", "same", ((2, -1), (-1, 1))]), every=4)
 def test_tiles_join_without_seams(backend, padding, workspace):
-    if backend.lazy and workspace == 1:
-        pytest.skip("each tile is traced and compiled anew: one workspace is enough on a lazy backend")
     case = Case("transposed-tiles", 2, sizes=(7, 6), kernel=(3, 3), stride=(2, 3), padding=padding)
     with xconv.config(workspace=workspace):
         assert_close(*case.run(backend))
@@ -294,15 +290,18 @@ def test_a_kernel_with_its_channels_exchanged_is_refused(backend):
 # ------------------------------------------------------------------------------------------------- adjointness
 
 
-@pytest.mark.parametrize(
-    "padding", ["valid", "same", "same_lower", "full", ((1, 0), (-1, 2)), ((3, 1), (0, 1))]
+@thinned(
+    "padding, stride, dilation, groups",
+    [
+        (padding, stride, dilation, groups)
+        for padding in ("valid", "same", "same_lower", "full", ((1, 0), (-1, 2)), ((3, 1), (0, 1)))
+        for stride, dilation in ((1, 1), (2, 1), ((3, 2), (1, 2)))
+        for groups in (1, 2)
+    ],
+    every=7,
 )
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), ((3, 2), (1, 2))])
-@pytest.mark.parametrize("groups", [1, 2])
 def test_transposed_is_the_adjoint_of_conv(backend, padding, stride, dilation, groups):
     """<conv(x, w), g> = <x, conv_transpose(g, w)> for the same kernel and the same options, exactly in integers."""
-    if backend.lazy and (groups == 2 or stride == 2):
-        pytest.skip("a third of the cases is enough on a lazy backend")
     x = small_integers((2, 7, 6, 2 * groups), seed=1)
     w = small_integers((3, 2, 2, 2 * groups), seed=2)
     options = {"stride": stride, "dilation": dilation, "groups": groups, "padding": padding}

@@ -2,9 +2,19 @@
 
 import numpy as np
 import pytest
+
 import reference
 import xconv
-from cases import data_to, numbers, parametrize_thinned, per_axis, seed_of, small_integers, sum_dtype
+from cases import (
+    data_to,
+    numbers,
+    per_axis,
+    pytest_generate_tests,  # noqa: F401
+    seed_of,
+    small_integers,
+    sum_dtype,
+    thinned,
+)
 from compare import assert_close, assert_same
 
 ALGORITHMS = ["depthwise", "direct", "im2col", "auto"]
@@ -86,9 +96,15 @@ def cases():
         kernel = (3, 2, 2, 2)[:rank]
         for multiplier in (1, 2, 3):
             yield Case(f"{rank}d-times-{multiplier}", sizes, kernel, multiplier=multiplier, bias=True)
-            yield Case(f"{rank}d-times-{multiplier}-same", sizes, kernel, multiplier=multiplier, padding="same")
             yield Case(
-                f"{rank}d-times-{multiplier}-first", sizes, kernel, multiplier=multiplier, layout="channels_first"
+                f"{rank}d-times-{multiplier}-same", sizes, kernel, multiplier=multiplier, padding="same"
+            )
+            yield Case(
+                f"{rank}d-times-{multiplier}-first",
+                sizes,
+                kernel,
+                multiplier=multiplier,
+                layout="channels_first",
             )
         yield Case(f"{rank}d-stride", sizes, kernel, stride=2, padding=1, multiplier=1)
         yield Case(f"{rank}d-dilation", sizes, (2,) * rank, dilation=2, multiplier=1)
@@ -107,18 +123,14 @@ GRID = list(cases())
 FORCED = [(case, algorithm) for case in GRID for algorithm in ALGORITHMS]
 
 
-def pytest_generate_tests(metafunc):
-    parametrize_thinned(metafunc, "forced", FORCED, every=9)
-    parametrize_thinned(metafunc, "separable", GRID, every=6)
-
-
-def test_depthwise_agrees_with_the_reference(backend, forced):
-    case, algorithm = forced
+@thinned("case, algorithm", FORCED, every=15)
+def test_depthwise_agrees_with_the_reference(backend, case, algorithm):
     assert_close(*case.run(backend, algorithm=algorithm))
 
 
-def test_separable_agrees_with_the_reference(backend, separable):
-    assert_close(*separable.run_separable(backend))
+@thinned("case", GRID, every=8)
+def test_separable_agrees_with_the_reference(backend, case):
+    assert_close(*case.run_separable(backend))
 
 
 def test_depthwise_is_conv_with_a_group_for_each_channel(backend):

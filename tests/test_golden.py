@@ -1,12 +1,14 @@
 """The golden vectors: what other systems answer to small questions, each found by running them.
 
-torch 2.13, jax 0.10.2, onnx 1.23.2, onnxruntime 1.31.1, scipy 1.17.1; where they differ, the test says whom xconv follows.
+torch 2.13, jax 0.10.2, onnx 1.23.2, onnxruntime 1.31.1, scipy 1.17.1; where they differ, the test says whom xconv
+follows.
 """
 
 import math
 
 import numpy as np
 import pytest
+
 import xconv
 from compare import assert_close, assert_same
 

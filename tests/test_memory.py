@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
 import xconv
 from cases import numbers
 
@@ -27,7 +28,9 @@ CALLS = {
     "auto": lambda: xconv.conv(X, W),
     "wrap": lambda: xconv.conv(X, W, padding=2, pad_mode="wrap"),
     "bias-and-activation": lambda: xconv.conv(X, W, W[0, 0, 0], activation="silu"),
-    "channels-first": lambda: xconv.conv(np.moveaxis(X, -1, 1), np.moveaxis(W, (-1, -2), (0, 1)), layout="NCHW"),
+    "channels-first": lambda: xconv.conv(
+        np.moveaxis(X, -1, 1), np.moveaxis(W, (-1, -2), (0, 1)), layout="NCHW"
+    ),
     "float16": lambda: xconv.conv(HALF_X, HALF_W),
     "integers": lambda: xconv.conv(WHOLE_X, WHOLE_W),
     "conv_transpose": lambda: xconv.conv_transpose(X, W, stride=2),

@@ -1,9 +1,11 @@
 """`max_pool`, `avg_pool`, `lp_pool` and `reduce_window`, against the reference."""
 
+import itertools
 import random
 
 import numpy as np
 import pytest
+
 import reference
 import xconv
 from cases import (
@@ -11,11 +13,12 @@ from cases import (
     default_float,
     default_integer,
     numbers,
-    parametrize_thinned,
     per_axis,
+    pytest_generate_tests,  # noqa: F401
     seed_of,
     small_integers,
     sum_dtype,
+    thinned,
 )
 from compare import assert_close, assert_same
 
@@ -54,7 +57,9 @@ class Case:
         geometry = self.geometry(stride=1)
         geometry["input_dilation"] = per_axis(self.options.get("input_dilation", 1), self.rank)
         out = reference.pool_sizes(self.sizes, self.window, **geometry)
-        return all(cells for _, cells, _ in reference.window_cells(self.sizes, self.window, out=out, **geometry))
+        return all(
+            cells for _, cells, _ in reference.window_cells(self.sizes, self.window, out=out, **geometry)
+        )
 
     def data(self, given="float32", make=numbers):
         shape = (1 if self.batch is None else self.batch, *self.sizes, self.channels)
@@ -182,14 +187,6 @@ WINDOW_GRID = [(case, reduction) for case in FULL_WINDOWS for reduction in REDUC
 EMPTY_GRID = [(case, r) for case in EMPTY_WINDOWS for r in REDUCTIONS if r != "mean"]
 
 
-def pytest_generate_tests(metafunc):
-    thinning = {"max_case": 5, "avg_case": 7, "lp_case": 13}
-    for name, every in thinning.items():
-        parametrize_thinned(metafunc, name, POOLS, every=every)
-    parametrize_thinned(metafunc, "window_case", WINDOW_GRID, every=4)
-    parametrize_thinned(metafunc, "empty_case", EMPTY_GRID, every=4)
-
-
 def require(backend, dtype):
     if not backend.has(dtype):
         pytest.skip(f"{backend.name} has no {dtype}")
@@ -202,19 +199,21 @@ def test_names_of_cases_are_unique():
 # ---------------------------------------------------------------------------------------------------- max_pool
 
 
-def test_max_pool_agrees_with_the_reference(backend, max_case):
-    actual, expected = max_case.max_pool(backend, max_case.data())
+@thinned("case", POOLS, every=9)
+def test_max_pool_agrees_with_the_reference(backend, case):
+    actual, expected = case.max_pool(backend, case.data())
     for one, other in zip(actual, expected, strict=True):
         assert_same(one, other)
 
 
-def test_max_pool_with_ties(backend, max_case):
+@thinned("case", POOLS[2:], every=11)
+def test_max_pool_with_ties(backend, case):
     """Whole numbers of a small range, so that most windows hold their largest element twice."""
-    actual, expected = max_case.max_pool(backend, max_case.data(make=small_integers))
+    actual, expected = case.max_pool(backend, case.data(make=small_integers))
     assert_same(actual[1], expected[1])
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64"])
+@thinned("dtype", ["float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64"], every=2)
 def test_max_pool_keeps_the_dtype(backend, dtype):
     require(backend, dtype)
     case = Case("max-dtypes", (5, 4), (3, 2), padding=((1, 1), (0, 1)), stride=(1, 2))
@@ -244,7 +243,7 @@ NAN_CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", NAN_CASES, ids=str)
+@thinned("case", NAN_CASES, every=2)
 def test_nan_propagates_and_its_index_is_that_of_a_nan(backend, case):
     x = with_nans(case)
     (values, indices), (expected, first) = case.max_pool(backend, x)
@@ -258,7 +257,7 @@ def test_nan_propagates_and_its_index_is_that_of_a_nan(backend, case):
     assert_same(pointed, values)
 
 
-@pytest.mark.parametrize("case", NAN_CASES, ids=str)
+@thinned("case", NAN_CASES, every=2)
 def test_nan_may_be_omitted(backend, case):
     """A window of nothing but NaN gives -inf."""
     x = with_nans(case)
@@ -292,12 +291,14 @@ def test_indices_name_the_largest_elements(backend):
 # ---------------------------------------------------------------------------------------------------- avg_pool
 
 
-def test_avg_pool_agrees_with_the_reference(backend, avg_case):
-    assert_close(*avg_case.avg_pool(backend, avg_case.data()))
+@thinned("case", POOLS[1:], every=10)
+def test_avg_pool_agrees_with_the_reference(backend, case):
+    assert_close(*case.avg_pool(backend, case.data()))
 
 
-def test_avg_pool_including_pads(backend, avg_case):
-    assert_close(*avg_case.avg_pool(backend, avg_case.data(), count_include_pad=True))
+@thinned("case", POOLS[3:], every=10)
+def test_avg_pool_including_pads(backend, case):
+    assert_close(*case.avg_pool(backend, case.data(), count_include_pad=True))
 
 
 @pytest.mark.parametrize("divisor", [3, 2.5, -1])
@@ -337,11 +338,9 @@ def test_avg_pool_of_float16_sums_in_float32(backend):
 # ----------------------------------------------------------------------------------------------------- lp_pool
 
 
-@pytest.mark.parametrize("p", [1, 2, 3, 2.5])
-def test_lp_pool_agrees_with_the_reference(backend, lp_case, p):
-    if backend.lazy and p == 2.5:
-        pytest.skip("three orders are enough on a lazy backend")
-    assert_close(*lp_case.lp_pool(backend, lp_case.data(), p))
+@thinned("case, p", itertools.product(POOLS, [1, 2, 3, 2.5]), every=45)
+def test_lp_pool_agrees_with_the_reference(backend, case, p):
+    assert_close(*case.lp_pool(backend, case.data(), p))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
@@ -356,13 +355,13 @@ def test_lp_pool_keeps_the_dtype(backend, dtype):
 # ----------------------------------------------------------------------------------------------- reduce_window
 
 
-def test_reduce_window_agrees_with_the_reference(backend, window_case):
-    case, reduction = window_case
+@thinned("case, reduction", WINDOW_GRID, every=9)
+def test_reduce_window_agrees_with_the_reference(backend, case, reduction):
     assert_close(*case.reduce_window(backend, case.data(), reduction))
 
 
-def test_windows_without_elements_give_the_identity(backend, empty_case):
-    case, reduction = empty_case
+@thinned("case, reduction", EMPTY_GRID, every=5)
+def test_windows_without_elements_give_the_identity(backend, case, reduction):
     assert_close(*case.reduce_window(backend, case.data(), reduction))
 
 
@@ -372,8 +371,11 @@ def test_mean_of_windows_without_elements_is_refused(backend, case):
         backend.call(xconv.reduce_window, case.arranged(case.data()), "mean", case.window, **case.options)
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("dtype", ["float16", "float64", "int8", "uint8", "int32", "int64"])
+@thinned(
+    "dtype, reduction",
+    itertools.product(["float16", "float64", "int8", "uint8", "int32", "int64"], REDUCTIONS),
+    every=4,
+)
 def test_reduce_window_dtypes(backend, dtype, reduction):
     require(backend, dtype)
     result = np.dtype(dtype)
@@ -403,7 +405,7 @@ def test_complex_numbers_have_no_order(backend, reduction):
         backend.call(xconv.reduce_window, numbers((1, 4, 1), "complex64"), reduction, (2,))
 
 
-@pytest.mark.parametrize("reduction", ["max", "min", "sum", "prod", "mean"])
+@thinned("reduction", REDUCTIONS, every=2)
 def test_reduce_window_propagates_nan(backend, reduction):
     case = Case("window-nan", (8,), (3,))
     x = case.data()
@@ -417,19 +419,15 @@ def test_reduce_window_propagates_nan(backend, reduction):
 # ---------------------------------------------------------------------------------------------------- all pools
 
 
-@pytest.mark.parametrize("workspace", [1, 600])
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case("tiles", (9, 8), (3, 2), stride=(2, 1), padding=((1, 1), (0, 1)), batch=3),
-        Case("tiles-ceil", (9, 8), (3, 3), stride=2, padding=1, ceil_mode=True, layout="NCHW"),
-        Case("tiles-dilation", (40,), (2,), stride=1, dilation=3, padding=1),
-    ],
-    ids=str,
-)
+TILED = [
+    Case("tiles", (9, 8), (3, 2), stride=(2, 1), padding=((1, 1), (0, 1)), batch=3),
+    Case("tiles-ceil", (9, 8), (3, 3), stride=2, padding=1, ceil_mode=True, layout="NCHW"),
+    Case("tiles-dilation", (40,), (2,), stride=1, dilation=3, padding=1),
+]
+
+
+@thinned("case, workspace", itertools.product(TILED, [1500, 1]), every=6)
 def test_tiles_join_without_seams(backend, case, workspace):
-    if backend.lazy and (workspace == 1 or case.name != "tiles"):
-        pytest.skip("each tile is traced and compiled anew: one case is enough on a lazy backend")
     with xconv.config(workspace=workspace):
         actual, expected = case.max_pool(backend, case.data())
         for one, other in zip(actual, expected, strict=True):

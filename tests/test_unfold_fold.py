@@ -4,9 +4,18 @@ import math
 
 import numpy as np
 import pytest
+
 import reference
 import xconv
-from cases import data_to, numbers, parametrize_thinned, per_axis, seed_of, small_integers
+from cases import (
+    data_to,
+    numbers,
+    per_axis,
+    pytest_generate_tests,  # noqa: F401
+    seed_of,
+    small_integers,
+    thinned,
+)
 from compare import assert_close, assert_same
 
 
@@ -86,15 +95,13 @@ def cases():
 GRID = list(cases())
 
 
-def pytest_generate_tests(metafunc):
-    parametrize_thinned(metafunc, "case", GRID, every=3)
-
-
+@thinned("case", GRID, every=5)
 def test_unfold_agrees_with_the_reference(backend, case):
     actual, expected = case.run_unfold(backend)
     assert_same(actual, expected)
 
 
+@thinned("case", GRID, every=5)
 def test_fold_agrees_with_the_reference(backend, case):
     actual, expected = case.run_fold(backend)
     assert actual.dtype == "float32"
@@ -149,11 +156,9 @@ def test_output_size_may_be_one_int(backend):
     assert_same(backend.call(xconv.fold, columns, 4, (2, 2)), whole)
 
 
-@pytest.mark.parametrize("workspace", [1, 500])
+@thinned("workspace", [500, 1], every=2)
 def test_tiles_join_without_seams(backend, workspace):
     case = Case("unfold-tiles", (7, 8), (3, 2), padding=((1, 2), (2, 0)), batch=3)
-    if backend.lazy:
-        workspace = 500  # each tile is traced and compiled anew
     with xconv.config(workspace=workspace):
         assert_same(*case.run_unfold(backend))
         assert_close(*case.run_fold(backend))

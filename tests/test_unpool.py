@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+
 import reference
 import xconv
-from cases import data_to, default_integer, numbers, parametrize_thinned
+from cases import data_to, default_integer, numbers, pytest_generate_tests, thinned  # noqa: F401
 from compare import assert_same
 
 
@@ -57,10 +58,7 @@ GRID = [
 ]
 
 
-def pytest_generate_tests(metafunc):
-    parametrize_thinned(metafunc, "case", GRID, every=2)
-
-
+@thinned("case", GRID, every=2)
 def test_unpool_agrees_with_the_reference(backend, case):
     """The indices are random, so that several elements of a plane share one: the last write wins."""
     assert_same(*case.run(backend))
@@ -87,12 +85,8 @@ def test_unpool_puts_back_what_max_pool_took(backend, layout, options):
     """Every largest element stands in its old place, and everything else is zero."""
     x = numbers((2, 6, 9, 3)) + 2
     given = data_to(x, layout, 2)
-    values, indices = backend.call(
-        xconv.max_pool, given, 3, return_indices=True, layout=layout, **options
-    )
-    result = backend.call(
-        xconv.max_unpool, values, indices, 3, output_size=(6, 9), layout=layout, **options
-    )
+    values, indices = backend.call(xconv.max_pool, given, 3, return_indices=True, layout=layout, **options)
+    result = backend.call(xconv.max_unpool, values, indices, 3, output_size=(6, 9), layout=layout, **options)
     kept = result != 0
     assert_same(result[kept], given[kept])
     assert set(np.unique(values)) == set(np.unique(result[kept]))
@@ -132,5 +126,3 @@ def test_arguments_that_make_no_sense_are_refused(backend, indices, window, opti
     x = np.ones((1, 2, 2, 1), "float32")
     with pytest.raises(error, match=f"({argument}) must "):
         backend.call(xconv.max_unpool, x, indices, window, **options)
-
-

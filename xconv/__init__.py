@@ -45,11 +45,11 @@ from xconv._pool import (
     max_pool1d,
     max_pool2d,
     max_pool3d,
-    reduce_window,
 )
 from xconv._separable import separable_conv
 from xconv._transposed import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from xconv._unpool import max_unpool
+from xconv._windows import reduce_window
 
 __version__ = "0.1.0"
 

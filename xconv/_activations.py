@@ -7,45 +7,12 @@ from math import isfinite, sqrt
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from xconv._errors import door, refuse, refuse_type
-from xconv._namespace import Array, Namespace, dtype_kind, full_like, inspect, wide
+from xconv._namespace import Array, Namespace, dtype_kind, inspect, wide
+from xconv._special import between, log1p_exp, logistic, normal_cdf, number
 
 ActivationOption: TypeAlias = str | Callable[[Array], Array] | None
 P = ParamSpec("P")
 R = TypeVar("R")
-
-# erfc(z) = exp(-z^2) / (1 + z) * sum of c[k] T_k(t) for z >= 0, with t = (z - 2) / (z + 2): the coefficients of
-# the Chebyshev series of (1 + z) exp(z^2) erfc(z) over all of z >= 0, computed in 60 digits by the discrete cosine
-# sum over 160 nodes. The first one left out is 4e-17.
-_ERFC = (
-    0.77669137760708,
-    -0.22836472289031626,
-    0.007865722326596006,
-    0.010488864927603514,
-    -0.0025468631391996634,
-    -2.8878658172054086e-05,
-    8.7999437989666e-05,
-    -3.4745017165396845e-07,
-    -3.5980662238990517e-06,
-    -1.4381599404319034e-07,
-    1.5958722403552472e-07,
-    2.1492268688640917e-08,
-    -6.066687732174204e-09,
-    -1.954937092727581e-09,
-    7.153685898778454e-11,
-    1.2872321182257737e-10,
-    1.7599922759007792e-11,
-    -5.056596830484809e-12,
-    -2.165472713165219e-12,
-    -1.039297535029439e-13,
-    1.298686474521839e-13,
-    3.729969690761237e-14,
-    -7.075626243500149e-16,
-    -3.006041419279411e-15,
-    -7.191974020084537e-16,
-    4.6706732045434017e-17,
-    7.091842371207539e-17,
-)
-
 
 _ALIKE = """
     Returns
@@ -76,7 +43,7 @@ def relu(x: Array, /) -> Array:
         Real numbers, integers included.
     """
     xp = _ordered(x)
-    return xp.maximum(x, _number(x, 0))
+    return xp.maximum(x, number(x, 0))
 
 
 @_activation
@@ -89,7 +56,7 @@ def relu6(x: Array, /) -> Array:
         Real numbers, integers included.
     """
     xp = _ordered(x)
-    return xp.minimum(xp.maximum(x, _number(x, 0)), _number(x, 6))
+    return xp.minimum(xp.maximum(x, number(x, 0)), number(x, 6))
 
 
 @_activation
@@ -141,7 +108,7 @@ def elu(x: Array, /, *, alpha: float = 1.0) -> Array:
         What large negative numbers tend to, negated.
     """
     _parameter("alpha", alpha)
-    return _apply(x, lambda x, xp: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, _number(x, 0)))))
+    return _apply(x, lambda x, xp: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, number(x, 0)))))
 
 
 @_activation
@@ -156,7 +123,7 @@ def selu(x: Array, /) -> Array:
         Real floating.
     """
     scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-    return _apply(x, lambda x, xp: scale * xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, _number(x, 0)))))
+    return _apply(x, lambda x, xp: scale * xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, number(x, 0)))))
 
 
 @_activation
@@ -168,7 +135,7 @@ def sigmoid(x: Array, /) -> Array:
     x : array of any shape
         Real floating.
     """
-    return _apply(x, _sigmoid)
+    return _apply(x, logistic)
 
 
 @_activation
@@ -184,7 +151,7 @@ def hard_sigmoid(x: Array, /, *, slope: float = 1 / 6, offset: float = 0.5) -> A
     """
     _parameter("slope", slope)
     _parameter("offset", offset)
-    return _apply(x, lambda x, xp: _between(slope * x + offset, 0, 1, xp))
+    return _apply(x, lambda x, xp: between(slope * x + offset, 0, 1, xp))
 
 
 @_activation
@@ -208,7 +175,7 @@ def silu(x: Array, /) -> Array:
     x : array of any shape
         Real floating.
     """
-    return _apply(x, lambda x, xp: x * _sigmoid(x, xp))
+    return _apply(x, lambda x, xp: x * logistic(x, xp))
 
 
 @_activation
@@ -220,7 +187,7 @@ def hard_swish(x: Array, /) -> Array:
     x : array of any shape
         Real floating.
     """
-    return _apply(x, lambda x, xp: x * _between(x / 6 + 0.5, 0, 1, xp))
+    return _apply(x, lambda x, xp: x * between(x / 6 + 0.5, 0, 1, xp))
 
 
 @_activation
@@ -232,7 +199,7 @@ def mish(x: Array, /) -> Array:
     x : array of any shape
         Real floating.
     """
-    return _apply(x, lambda x, xp: x * xp.tanh(_softplus(x, xp)))
+    return _apply(x, lambda x, xp: x * xp.tanh(log1p_exp(x, xp)))
 
 
 @_activation
@@ -251,7 +218,7 @@ def gelu(x: Array, /, *, approximate: str = "none") -> Array:
         return _apply(x, lambda x, xp: 0.5 * x * (1 + xp.tanh(inner * (x + 0.044715 * x * x * x))))
     if approximate != "none":
         refuse("approximate", approximate, "be 'none' or 'tanh'")
-    return _apply(x, lambda x, xp: x * _normal_cdf(x, xp))
+    return _apply(x, lambda x, xp: x * normal_cdf(x, xp))
 
 
 @_activation
@@ -263,7 +230,7 @@ def softplus(x: Array, /) -> Array:
     x : array of any shape
         Real floating.
     """
-    return _apply(x, _softplus)
+    return _apply(x, log1p_exp)
 
 
 @_activation
@@ -359,31 +326,3 @@ def _axis(x: Array, axis: Any) -> None:
         refuse("axis", axis, f"be an axis of x, which has {x.ndim}")
     if not x.shape[axis]:
         refuse("axis", axis, "be an axis of x with elements")
-
-
-def _number(x: Array, value: float) -> Array:
-    return full_like(x, (), value, x.dtype)
-
-
-def _between(x: Array, low: float, high: float, xp: Namespace) -> Array:
-    return xp.minimum(xp.maximum(x, _number(x, low)), _number(x, high))
-
-
-def _sigmoid(x: Array, xp: Namespace) -> Array:
-    e = xp.exp(-xp.abs(x))  # never above one
-    return xp.where(x >= 0, _number(x, 1), e) / (1 + e)
-
-
-def _softplus(x: Array, xp: Namespace) -> Array:
-    return xp.maximum(x, _number(x, 0)) + xp.log1p(xp.exp(-xp.abs(x)))
-
-
-def _normal_cdf(x: Array, xp: Namespace) -> Array:
-    """P(X <= x) = erfc(-x / sqrt(2)) / 2, from erfc of the absolute value: no cancellation in either tail."""
-    z = xp.abs(x) * sqrt(0.5)
-    t = 1 - 4 / (z + 2)
-    ahead, here = xp.zeros_like(z), xp.zeros_like(z)
-    for c in reversed(_ERFC[1:]):  # Clenshaw's recurrence
-        ahead, here = here, c + 2 * t * here - ahead
-    tail = 0.5 * xp.exp(-z * z) / (1 + z) * (_ERFC[0] + t * here - ahead)
-    return xp.where(x > 0, 1 - tail, tail)

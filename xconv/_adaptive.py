@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from xconv._args import Ints, PoolSpec, Shape, frozen, per_axis, pool_rank, pool_spec
+from xconv._args import Ints, Shape, frozen, per_axis, pool_rank
 from xconv._config import workspace_setting
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
@@ -25,8 +25,9 @@ from xconv._namespace import (
     itemsize,
     wide,
 )
-from xconv._pool import check_norm, check_numeric, check_real
+from xconv._problems import PoolSpec, pool_spec
 from xconv._tiles import Job, Operands, Origin
+from xconv._windows import check_norm, check_numeric, check_real
 
 
 @door

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from xconv._activations import ActivationOption, named_activation
-from xconv._args import ConvSpec, Ints, Padding, conv_spec, frozen
+from xconv._args import Ints, Padding, frozen
 from xconv._engine import convolve, enter, leave
 from xconv._errors import door
 from xconv._namespace import Array, DType, Namespace, Traits, inspect, permuted_axes, sum_dtypes
+from xconv._problems import ConvSpec, conv_spec
 from xconv._ranks import fixed_rank
 
 
@@ -106,7 +107,7 @@ def _conv(
     algorithm: str,
     input_dilation: Any = 1,
 ) -> Array:
-    xp, traits = inspect(x=x, w=w, b=b)
+    xp, traits = inspect({"b": b}, x=x, w=w)
     spec = conv_spec(
         x.shape,
         w.shape,

@@ -43,7 +43,7 @@ def dense(
     ValueError, TypeError
         Before anything is computed, with the argument, its value, the rule, and the call.
     """
-    xp, _ = inspect(x=x, w=w, b=b)
+    xp, _ = inspect({"b": b}, x=x, w=w)
     if x.ndim < 1:
         refuse("x", list(x.shape), "have at least one axis, of features")
     if w.ndim != 2:
@@ -89,7 +89,7 @@ def bilinear(x1: Array, x2: Array, w: Array, b: Array | None = None, /) -> Array
     ValueError, TypeError
         Before anything is computed, with the argument, its value, the rule, and the call.
     """
-    xp, _ = inspect(x1=x1, x2=x2, w=w, b=b)
+    xp, _ = inspect({"b": b}, x1=x1, x2=x2, w=w)
     if w.ndim != 3:
         refuse("w", list(w.shape), "have 3 axes: output features, features of x1, features of x2")
     outputs, first, second = w.shape

@@ -6,11 +6,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv
 from xconv._engine import Planned, only_plan
 from xconv._errors import door, refuse
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array
+from xconv._patches import unfold
 from xconv._plan import Plan
+from xconv._pool import (
+    avg_pool,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    lp_pool,
+    max_pool,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
+from xconv._transposed import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
+
+_PLANNED: tuple[Callable[..., Any], ...] = (
+    *(conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv),
+    *(conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d),
+    *(max_pool, max_pool1d, max_pool2d, max_pool3d, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d),
+    *(lp_pool, unfold),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +69,9 @@ def explain(
     Parameters
     ----------
     function : callable
-        A convolution, transposed convolution or sliding-window pool of xconv.
+        A convolution, transposed convolution or sliding-window pool of xconv, or `unfold`.
     x, w, b : arrays
-        Its arguments (for a pool, ``w`` is the window).
+        Its arguments; for a pool, ``w`` is the window.
     **options
         Its options.
 
@@ -68,15 +89,15 @@ def explain(
     --------
     >>> print(xconv.explain(xconv.conv, x, w, padding="same"))
     """
-    if not getattr(function, "__module__", "").startswith("xconv."):
-        refuse("function", function, "be a convolution or a pool of xconv")
+    if function not in _PLANNED:
+        refuse("function", function, f"be one of {', '.join(f.__name__ for f in _PLANNED)}")
     arguments = (x, w) if b is None else (x, w, b)
     try:
         with only_plan():
             function(*arguments, **options)
     except Planned as planned:
-        return Explanation(f"{function.__name__}", planned.plan)
-    refuse("function", function, "be a convolution or a pool over windows; nothing is planned in this one")
+        return Explanation(function.__name__, planned.plan)
+    raise AssertionError(f"{function.__name__} was not planned")
 
 
 def _lines(name: str, plan: Plan) -> list[str]:

@@ -51,6 +51,8 @@ def parse_layout(layout: str, spatial: int, *, kernel: bool = True) -> Layout:
         rule = f"be 'NHWC', 'NCHW', 'channels_last' or 'channels_first' for {spatial} spatial axes{full}"
         refuse("layout", layout, rule)
     input_, weights, output = given
+    if len(set(names)) != len(names):
+        refuse("layout", layout, f"name every axis once in '{input_}'")
     if len(names) != spatial:
         refuse("layout", layout, f"name {spatial} spatial axes, as many as the kernel has")
     for part, channels in ((input_, "NC"), (weights, "IO"), (output, "NC")):

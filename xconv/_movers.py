@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from xconv._geometry import Axis, Run, WindowProblem, runs
+from xconv._borders import Run, runs
+from xconv._geometry import Axis, WindowProblem
 from xconv._namespace import Array, DType, Namespace, count_up, default_integer, full_like, window_view
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -33,9 +33,9 @@ class Traits:
 NUMPY = Traits("numpy", strides=True)
 
 
-def inspect(**arrays: Array) -> tuple[Namespace, Traits]:
-    """The one namespace of all arrays that are not None, and its traits; refuses strangers and mixtures."""
-    given = {name: array for name, array in arrays.items() if array is not None}
+def inspect(optional: Mapping[str, Array | None] = {}, /, **required: Array) -> tuple[Namespace, Traits]:
+    """The one namespace of all arrays, and its traits; refuses strangers and mixtures. Optional ones may be None."""
+    given = required | {name: array for name, array in optional.items() if array is not None}
     if all(type(array) is np.ndarray for array in given.values()):
         return numpy_namespace, NUMPY
     for name, array in given.items():

@@ -50,7 +50,7 @@ def batch_norm(
     -----
     Ioffe and Szegedy, "Batch normalization", arXiv:1502.03167.
     """
-    xp, _ = inspect(x=x, mean=mean, var=var, gamma=gamma, beta=beta)
+    xp, _ = inspect({"gamma": gamma, "beta": beta}, x=x, mean=mean, var=var)
     if x.ndim < 2:
         refuse("x", list(x.shape), "have at least a batch axis and a channel axis")
     axis = channel_axis(layout, x.ndim)
@@ -108,7 +108,7 @@ def fold_batch_norm(
     ValueError, TypeError
         Before anything is computed, with the argument, its value, the rule, and the call.
     """
-    xp, _ = inspect(w=w, b=b, mean=mean, var=var, gamma=gamma, beta=beta)
+    xp, _ = inspect({"b": b, "gamma": gamma, "beta": beta}, w=w, mean=mean, var=var)
     if w.ndim < 2:
         refuse("w", list(w.shape), "have at least 2 axes")
     if mean.ndim != 1:

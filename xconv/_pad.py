@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from xconv._args import checked_pad_mode, frozen, numeric_pads
+from xconv._borders import runs
 from xconv._errors import door, refuse, refuse_type
-from xconv._geometry import runs
 from xconv._movers import continued
 from xconv._namespace import Array, dtype_kind, inspect
 

@@ -106,7 +106,8 @@ def plan_window(problem: WindowProblem, traits: Traits, workspace: int | None) -
 def _budget(traits: Traits, workspace: int | None) -> int:
     if workspace is not None:
         return workspace
-    return ACCELERATOR_WORKSPACE if traits.accelerator else CPU_WORKSPACE
+    # Where arrays cannot be assigned to, every tile is a part of the traced program: few of them, then.
+    return ACCELERATOR_WORKSPACE if traits.accelerator or not traits.writeable else CPU_WORKSPACE
 
 
 def _finish(plan: Plan) -> Plan:
@@ -143,6 +144,8 @@ def _extents(problem: T, needed: Callable[[T], int], budget: int) -> tuple[int, 
     """The largest tile that needs no more than ``budget`` bytes: the batch is cut first, then axis by axis."""
     sizes = (problem.batch, *problem.outputs)
     extents = list(sizes)
+    smallest = needed(_tile_of(problem, tuple(min(size, 1) for size in sizes)))
+    budget = max(budget, 2 * smallest)  # a tile that is nearly all halo would do the same work over and over
     for dim, size in enumerate(sizes):
         while extents[dim] > 1 and (bytes_ := needed(_tile_of(problem, tuple(extents)))) > budget:
             smaller = min(extents[dim] - 1, max(1, extents[dim] * budget // bytes_))

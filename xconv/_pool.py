@@ -1,33 +1,38 @@
-"""Pooling: one sliding-window reduction, and the pools made of it."""
+"""Pooling: the largest, the mean and the norm of every window."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from math import prod
-from typing import Any
 
-from xconv._args import Ints, Padding, PoolSpec, frozen, pool_spec
+from xconv._args import Ints, Padding
 from xconv._config import workspace_setting
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import Axis, WindowProblem
-from xconv._movers import first_maximum, running, window_counts
+from xconv._movers import first_maximum, running
 from xconv._namespace import (
     Array,
-    DType,
     Namespace,
-    Traits,
     default_float,
     default_integer,
     dtype_kind,
     identity,
-    inspect,
     itemsize,
     wide,
 )
 from xconv._ranks import fixed_rank_pool
 from xconv._tiles import Job, Operands, Origin
+from xconv._windows import (
+    check_norm,
+    check_numeric,
+    check_real,
+    enter_windows,
+    mean_tile,
+    reduce_tile,
+    run_windows,
+    window_job,
+)
 
 
 @door
@@ -80,7 +85,7 @@ def max_pool(
     ValueError, TypeError
         Before anything is computed, with the argument, its value, the rule, and the call.
     """
-    xp, traits, spec = _enter(x, window, stride, padding, dilation, layout, ceil_mode=ceil_mode)
+    xp, traits, spec = enter_windows(x, window, stride, padding, dilation, layout, ceil_mode=ceil_mode)
     kind = check_real(x, xp)
     if nan not in ("propagate", "omit"):
         refuse("nan", nan, "be 'propagate' or 'omit'")
@@ -89,10 +94,10 @@ def max_pool(
     channels = (spec.problem.channels,)
     if not return_indices:
         spec = replace(spec, problem=replace(spec.problem, copies=5)) if omit else spec
-        job = _job(
-            spec, partial(_reduce_tile, reduction="max", omit=omit), x.dtype, x.dtype, x.dtype, lowest, xp
+        job = window_job(
+            spec, partial(reduce_tile, reduction="max", omit=omit), x.dtype, x.dtype, x.dtype, lowest, xp
         )
-        return _run(job, x, spec, xp, traits)
+        return run_windows(job, x, spec, xp, traits)
     size = max(itemsize(xp, x.dtype), itemsize(xp, default_integer(xp)))
     problem = replace(spec.problem, itemsize=size, copies=6)
     work = partial(_maximum_tile, axes=problem.axes, omit=omit)
@@ -148,7 +153,7 @@ def avg_pool(
     ValueError, TypeError
         As `max_pool`.
     """
-    xp, traits, spec = _enter(x, window, stride, padding, dilation, layout, ceil_mode=ceil_mode)
+    xp, traits, spec = enter_windows(x, window, stride, padding, dilation, layout, ceil_mode=ceil_mode)
     if divisor is not None:
         if isinstance(divisor, bool) or not isinstance(divisor, int | float):
             refuse_type("divisor", divisor, "be a number")
@@ -159,9 +164,9 @@ def avg_pool(
     result = default_float(xp) if dtype_kind(xp, x.dtype) == "integer" else x.dtype
     check_numeric(x, xp)
     counted = spec.pads if count_include_pad else ((0, 0),) * len(spec.pads)
-    work = partial(_mean_tile, axes=spec.problem.axes, counted=counted, divisor=divisor)
-    job = _job(spec, work, x.dtype, wide(xp, result), result, 0, xp)
-    return _run(job, x, spec, xp, traits)
+    work = partial(mean_tile, axes=spec.problem.axes, counted=counted, divisor=divisor)
+    job = window_job(spec, work, x.dtype, wide(xp, result), result, 0, xp)
+    return run_windows(job, x, spec, xp, traits)
 
 
 @door
@@ -198,162 +203,15 @@ def lp_pool(
     ValueError, TypeError
         As `max_pool`.
     """
-    xp, traits, spec = _enter(x, window, stride, padding, dilation, layout, ceil_mode=ceil_mode)
+    xp, traits, spec = enter_windows(x, window, stride, padding, dilation, layout, ceil_mode=ceil_mode)
     check_norm(x, p, xp)
     spec = replace(spec, problem=replace(spec.problem, copies=4))
-    job = _job(spec, partial(_norm_tile, p=p), x.dtype, wide(xp, x.dtype), x.dtype, 0, xp)
-    return _run(job, x, spec, xp, traits)
-
-
-@door
-def reduce_window(
-    x: Array,
-    reduction: str,
-    window: Ints,
-    /,
-    *,
-    stride: Ints = 1,
-    padding: Padding = "valid",
-    dilation: Ints = 1,
-    input_dilation: Ints = 1,
-    layout: str = "NHWC",
-) -> Array:
-    """Reduce every window by one operation: the closed form that the pools are made of.
-
-    Parameters
-    ----------
-    x : array (N, *spatial, C); (*spatial, C) where ``window`` has one int per axis
-        Numbers.
-    reduction : {"max", "min", "sum", "prod", "mean"}
-        Padding and holes hold the identity of the reduction, and do not count in a mean.
-    window, padding, dilation, layout
-        As for `max_pool`; windows may lie in the padding completely, except for ``"mean"``.
-    stride : int or one int per axis
-        Step of the window.
-    input_dilation : int or one int per axis
-        Distance between neighbouring input elements.
-
-    Returns
-    -------
-    array (N, *outputs, C), or (*outputs, C)
-        Sums and products of integers have the dtype that ``sum`` gives them; a mean of integers is floating.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `max_pool`.
-    """
-    if reduction not in ("max", "min", "sum", "prod", "mean"):
-        refuse("reduction", reduction, "be 'max', 'min', 'sum', 'prod' or 'mean'")
-    mean = reduction == "mean"
-    xp, traits, spec = _enter(
-        x, window, stride, padding, dilation, layout, input_dilation=input_dilation, empty=not mean
-    )
-    kind = check_real(x, xp) if reduction in ("max", "min") else check_numeric(x, xp)
-    result = x.dtype
-    if kind == "integer" and reduction not in ("max", "min"):
-        result = default_float(xp) if mean else wide(xp, x.dtype)
-    if mean:
-        counted = ((0, 0),) * len(spec.pads)
-        work = partial(_mean_tile, axes=spec.problem.axes, counted=counted, divisor=None)
-    else:
-        work = partial(_reduce_tile, reduction=reduction, omit=False)
-    computed = result if reduction in ("max", "min") else wide(xp, result)
-    job = _job(
-        spec, work, x.dtype, computed, result, identity(xp, "sum" if mean else reduction, computed), xp
-    )
-    return _run(job, x, spec, xp, traits)
+    job = window_job(spec, partial(_norm_tile, p=p), x.dtype, wide(xp, x.dtype), x.dtype, 0, xp)
+    return run_windows(job, x, spec, xp, traits)
 
 
 max_pool1d, max_pool2d, max_pool3d = (fixed_rank_pool(max_pool, spatial) for spatial in (1, 2, 3))
 avg_pool1d, avg_pool2d, avg_pool3d = (fixed_rank_pool(avg_pool, spatial) for spatial in (1, 2, 3))
-
-
-def _enter(
-    x: Array, window: Any, stride: Any, padding: Any, dilation: Any, layout: Any, **options: Any
-) -> tuple[Namespace, Traits, PoolSpec]:
-    xp, traits = inspect(x=x)
-    window = frozen(window)
-    stride = window if stride is None else frozen(stride)
-    further = {name: frozen(value) for name, value in options.items()}
-    spec = pool_spec(
-        tuple(x.shape), window, stride, frozen(padding), frozen(dilation), frozen(layout), **further
-    )
-    return xp, traits, spec
-
-
-def _run(job: Job, x: Array, spec: PoolSpec, xp: Namespace, traits: Traits) -> Array:
-    (y,) = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits)
-    return leave(y, spec.layout, xp, batched=spec.batched)
-
-
-def _job(
-    spec: PoolSpec, work: Any, x: DType, computed: DType, result: DType, fill: float, xp: Namespace
-) -> Job:
-    problem = replace(spec.problem, itemsize=itemsize(xp, computed), cast=x != computed)
-    tails = ((problem.channels,),)
-    return Job(problem, work, computed, tails, (result,), fill, workspace=workspace_setting())
-
-
-def check_real(x: Array, xp: Namespace) -> str:
-    kind = dtype_kind(xp, x.dtype)
-    if kind not in ("float", "integer"):
-        refuse_type("x", x, "hold real numbers, which have an order")
-    return kind
-
-
-def check_numeric(x: Array, xp: Namespace, name: str = "x") -> str:
-    kind = dtype_kind(xp, x.dtype)
-    if kind == "bool":
-        refuse_type(name, x, "not be boolean; convert it to integers first")
-    return kind
-
-
-def check_norm(x: Array, p: Any, xp: Namespace) -> None:
-    """A real floating array and a positive order."""
-    if dtype_kind(xp, x.dtype) != "float":
-        refuse_type("x", x, "be a real floating array")
-    if isinstance(p, bool) or not isinstance(p, int | float):
-        refuse_type("p", p, "be a number")
-    if not 0 < p < float("inf"):
-        refuse("p", p, "be positive and finite")
-
-
-def _reduce_tile(
-    job: Job,
-    x: Array,
-    _: Operands,
-    problem: WindowProblem,
-    origin: Origin,
-    xp: Namespace,
-    *,
-    reduction: str,
-    omit: bool,
-) -> tuple[Array]:
-    if omit:
-        x = xp.where(xp.isnan(x), xp.full_like(x, job.fill), x)
-    y = running(x, problem.axes, reduction, xp)
-    return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
-
-
-def _mean_tile(
-    job: Job,
-    x: Array,
-    _: Operands,
-    problem: WindowProblem,
-    origin: Origin,
-    xp: Namespace,
-    *,
-    axes: tuple[Axis, ...],
-    counted: tuple[tuple[int, int], ...],
-    divisor: float | None,
-) -> tuple[Array]:
-    y = running(x, problem.axes, "sum", xp)
-    if divisor is None and any(a.low or a.high or a.input_dilation > 1 for a in axes):
-        y = y / window_counts(axes, counted, problem, origin, x, x.dtype, xp)
-    else:
-        y = y / (prod(a.window for a in axes) if divisor is None else divisor)
-    return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
 
 
 def _norm_tile(

@@ -8,13 +8,14 @@ from math import prod
 
 from xconv._activations import ActivationOption, named_activation
 from xconv._algorithms import ALGORITHMS
-from xconv._args import Ints, Padding, check_bias, conv_spec, frozen
+from xconv._args import Ints, Padding, check_bias, frozen
 from xconv._config import workspace_setting
 from xconv._engine import enter, execute, finish, leave, typed
 from xconv._errors import door, refuse
 from xconv._geometry import ConvProblem
 from xconv._layout import permuted
 from xconv._namespace import Array, DType, Namespace, inspect, itemsize, permuted_axes, sum_dtypes
+from xconv._problems import conv_spec
 from xconv._tiles import Job, Operands, Origin
 
 
@@ -62,7 +63,7 @@ def separable_conv(
     ValueError, TypeError
         As `conv`.
     """
-    xp, traits = inspect(x=x, depthwise=depthwise, pointwise=pointwise, b=b)
+    xp, traits = inspect({"b": b}, x=x, depthwise=depthwise, pointwise=pointwise)
     if len(pointwise.shape) != len(depthwise.shape):
         refuse("pointwise", list(pointwise.shape), f"have {len(depthwise.shape)} axes, as many as depthwise")
     options = (frozen(stride), frozen(padding), frozen(pad_mode), frozen(dilation), None, frozen(layout))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xconv._geometry import Axis, Problem, Tile, cut, runs
+from xconv._borders import runs
+from xconv._geometry import Axis, Problem, Tile, cut
 from xconv._movers import block, continued
 from xconv._namespace import Array, DType, Namespace, Traits, chunk_edges, defer, empty_like
 

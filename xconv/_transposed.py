@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from xconv._activations import ActivationOption, named_activation
-from xconv._args import Ints, Padding, frozen, transposed_spec
+from xconv._args import Ints, Padding, frozen
 from xconv._engine import convolve, enter, leave
 from xconv._errors import door
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes, sum_dtypes
+from xconv._problems import transposed_spec
 from xconv._ranks import fixed_rank
 
 
@@ -67,7 +68,7 @@ def conv_transpose(
     -----
     See Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, chapter 4.
     """
-    xp, traits = inspect(x=x, w=w, b=b)
+    xp, traits = inspect({"b": b}, x=x, w=w)
     spec = transposed_spec(
         x.shape,
         w.shape,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+
 from conformance import onnx_ops
 
 with warnings.catch_warnings():

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("onnx", reason="the conformance cases come with the package onnx, which is not installed")
 
 import onnx
+
 from conformance import onnx_cases, onnx_ops, summary
 from conformance.onnx_cases import ALL, EXCLUDED, LEFT_OUT, RUN, Case
 
