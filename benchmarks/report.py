@@ -91,6 +91,7 @@ def plot(results: Sequence[Result], machine: dict[str, Any], path: Path) -> None
     """Bars of the ratios from 1 to the left or right: a row for each layer, a column for each batch size."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
+    from matplotlib.ticker import LogLocator
 
     batches = sorted({r.batch for r in results})
     rows: dict[tuple[str, str], int] = {}  # (net, layer) -> y; a free row above each network holds its name
@@ -110,7 +111,8 @@ def plot(results: Sequence[Result], machine: dict[str, Any], path: Path) -> None
         axes.barh(places, [r.ratio - 1 for r in chosen], left=1, height=0.8, color=colours)
         axes.axvline(1, color="black", linewidth=1)
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axes.xaxis.set_major_locator(LogLocator(base=2, numticks=9))
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}" if x >= 1 else f"1/{1 / x:g}")
         reach = 1.15 * max(2, *(max(r.ratio, 1 / r.ratio) for r in results))
         axes.set_xlim(1 / reach, reach)
         axes.set_ylim(len(rows) + len(headings) - 0.4, -0.6)

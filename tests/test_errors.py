@@ -163,7 +163,21 @@ ARRAYS = {
     "kernel-larger-than-image": ("w", ValueError, lambda: xconv.conv(X[:, :2], W)),
     "b-shape": ("b", ValueError, lambda: xconv.conv(X, W, B[:5])),
     "b-rank": ("b", ValueError, lambda: xconv.conv(X, W, B[None])),
-    "b-complex": ("dtype", TypeError, lambda: xconv.conv(X, W, B.astype("complex64"))),
+    "b-complex": ("b", TypeError, lambda: xconv.conv(X, W, B.astype("complex64"))),
+    "b-bool": ("b", TypeError, lambda: xconv.conv(X, W, B.astype(bool))),
+    "b-floating-for-integers": ("b", TypeError, lambda: xconv.conv(X.astype(int), W.astype(int), B)),
+    "activation-of-integers": (
+        "activation",
+        ValueError,
+        lambda: xconv.conv(X.astype(int), W.astype(int), activation="sigmoid"),
+    ),
+    "activation-of-complex": ("activation", ValueError, lambda: xconv.conv(X + 0j, W, activation="relu")),
+    "depthwise-dense-kernel": (
+        "w",
+        ValueError,
+        lambda: xconv.depthwise_conv(np.ones((1, 3, 8, 8)), np.ones((5, 3, 3, 3)), layout="NCHW"),
+    ),
+    "dtype-string": ("dtype", TypeError, lambda: xconv.conv(X, W, dtype="float32")),
     "x-bool": ("x", TypeError, lambda: xconv.conv(X.astype(bool), W)),
     "w-bool": ("w", TypeError, lambda: xconv.conv(X, W.astype(bool))),
     "x-list": ("x", TypeError, lambda: xconv.conv([[1.0, 2.0], [3.0]], W)),
@@ -298,6 +312,21 @@ def test_what_is_equal_to_an_int_is_still_no_int():
     named(TypeError, "window", lambda: xconv.max_pool(X, (2.0, 2)))
     assert xconv.conv(X, W, stride=np.int64(1)).shape == (1, 6, 6, 6)
     assert xconv.conv(X, W, stride=np.array([1, 2])).shape == (1, 6, 3, 6)
+
+
+def test_the_call_is_shown_with_types_and_functions_in_it():
+    with pytest.raises(ValueError, match="stride must") as caught:
+        xconv.conv(X, W, stride=0, dtype=np.float32, activation=np.tanh)
+    assert str(caught.value).endswith(f"{IN_CONV}, stride=0, dtype=float32, activation=tanh)")
+    with pytest.raises(ValueError, match="workspace must") as caught:
+        xconv.config(workspace=0)
+    assert (
+        str(caught.value)
+        == "workspace must be a positive number of bytes; got workspace=0\n  in config(workspace=0)"
+    )
+    with pytest.raises(ValueError, match="function must") as caught:
+        xconv.explain(xconv.relu, X, 3)
+    assert str(caught.value).endswith("\n  in explain(relu, float32[1, 8, 8, 4], 3)")
 
 
 def test_nothing_is_computed_and_nothing_changed_by_a_refusal():

@@ -9,7 +9,7 @@ from xconv._geometry import Axis, ConvProblem, WindowProblem
 from xconv._namespace import Traits
 from xconv._plan import plan_conv, plan_window
 
-CPU, GPU = Traits("numpy", strides=True), Traits("cupy", accelerator=True, strides=True)
+CPU, GPU = Traits("numpy"), Traits("cupy", accelerator=True)
 
 
 def problem(n=56, k=3, c=64, o=64, *, batch=1, stride=1, groups=1, pad=1):

@@ -1,5 +1,6 @@
 """The public surface: which names there are, how they are called and described, and what importing them does."""
 
+import doctest
 import inspect
 import json
 import os
@@ -197,3 +198,10 @@ def test_the_state_that_is_compared_would_show_a_change():
 
 def test_results_of_numpy_arrays_are_numpy_arrays():
     assert type(xconv.relu(np.ones(3))) is np.ndarray
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_examples_of_a_docstring_run(name):
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    example = parser.get_doctest(getattr(xconv, name).__doc__, {}, name, None, 0)
+    assert runner.run(example).failed == 0

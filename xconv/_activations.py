@@ -281,11 +281,13 @@ _NAMED: dict[str, Callable[[Array], Array]] = {
 }  # fmt: skip
 
 
-def named_activation(activation: Any) -> Callable[[Array], Array] | None:
-    """What ``activation=`` stands for."""
+def named_activation(activation: Any, kind: str) -> Callable[[Array], Array] | None:
+    """What ``activation=`` stands for, on results of this kind."""
     if activation is None or (callable(activation) and not isinstance(activation, str)):
         return activation
     if isinstance(activation, str) and activation in _NAMED:
+        if kind != "float" and not (kind == "integer" and activation in ("relu", "relu6")):
+            refuse("activation", activation, f"be defined for results of {kind} dtype")
         return _NAMED[activation]
     rule = f"be a function of one array or one of {', '.join(_NAMED)}"
     if isinstance(activation, str):

@@ -16,17 +16,20 @@ class config:
     Parameters
     ----------
     workspace : int
-        Bytes a call may use beyond its result. Calls are cut into tiles that fit; a tile is never smaller than one
-        output pixel with its channels. The default is 4 MiB on a CPU and 256 MiB on an accelerator.
+        Bytes a call may use beyond its result: it is cut into tiles that fit. It gets twice what one output pixel
+        with its channels needs where that is more. The default is 16 MiB on a CPU, and 256 MiB on an accelerator or
+        where arrays cannot be assigned to (JAX).
 
     Examples
     --------
-    >>> with xconv.config(workspace=64 * 2**20):
+    >>> import numpy as np, xconv
+    >>> x, w = np.ones((1, 64, 64, 8)), np.ones((3, 3, 8, 8))
+    >>> with xconv.config(workspace=2**20):
     ...     y = xconv.conv(x, w)
     """
 
     def __init__(self, *, workspace: int) -> None:
-        _check(workspace)
+        _check(workspace=workspace)
         self._value = workspace
         self._tokens: list[Token[int | None]] = []
 
@@ -43,12 +46,15 @@ class config:
         return f"config(workspace={self._value})"
 
 
-@door
-def _check(workspace: int) -> None:
+def _config(*, workspace: int) -> None:
     if isinstance(workspace, bool) or not isinstance(workspace, int):
         refuse_type("workspace", workspace, "be an int, a number of bytes")
     if workspace < 1:
         refuse("workspace", workspace, "be a positive number of bytes")
+
+
+_config.__name__ = "config"
+_check = door(_config)
 
 
 def workspace_setting() -> int | None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, frozen
 from xconv._engine import convolve, enter, leave
 from xconv._errors import door
-from xconv._namespace import Array, DType, Namespace, Traits, inspect, permuted_axes, sum_dtypes
-from xconv._problems import ConvSpec, conv_spec
+from xconv._namespace import (
+    Array,
+    DType,
+    check_bias_dtype,
+    dtype_kind,
+    inspect,
+    permuted_axes,
+    sum_dtypes,
+)
+from xconv._problems import conv_spec
 from xconv._ranks import fixed_rank
 
 
@@ -81,6 +88,9 @@ def conv(
     What deep learning calls convolution is cross-correlation; see Dumoulin and Visin, "A guide to convolution
     arithmetic for deep learning", arXiv:1603.07285. Complex inputs are not conjugated.
 
+    Whatever the layout, results are computed channels-last; a channels-first result is a view of that memory, where the
+    library has views.
+
     Examples
     --------
     >>> import numpy as np, xconv
@@ -120,30 +130,14 @@ def _conv(
         frozen(layout),
         frozen(input_dilation),
     )
-    function = named_activation(activation)
-    return run_spec(spec, x, w, b, function, dtype, algorithm, xp, traits)
-
-
-def run_spec(
-    spec: ConvSpec,
-    x: Array,
-    w: Array,
-    b: Array | None,
-    activation: Callable[[Array], Array] | None,
-    dtype: DType | None,
-    algorithm: str,
-    xp: Namespace,
-    traits: Traits,
-) -> Array:
-    """Bring the arrays into (N, *spatial, C) and (*spatial, I, O), convolve, and bring the result back."""
     dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, spec.terms)
-    if b is not None:
-        sum_dtypes(xp, b.dtype, b.dtype, dtypes.result, 1)  # refuses a bias that the result cannot hold
-    x = enter(x, spec.layout, xp, batched=spec.batched)
+    check_bias_dtype(xp, b, dtypes.result)
+    function = named_activation(activation, dtype_kind(xp, dtypes.result))
     w = permuted_axes(w, spec.layout.kernel, xp)
     if spec.kernel_shape is not None:
         w = xp.reshape(w, spec.kernel_shape)
-    y = convolve(spec.problem, x, w, b, dtypes, activation, algorithm, xp, traits)
+    x = enter(x, spec.layout, xp, batched=spec.batched)
+    y = convolve(spec.problem, x, w, b, dtypes, function, frozen(algorithm), xp, traits)
     return leave(y, spec.layout, xp, batched=spec.batched)
 
 

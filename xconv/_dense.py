@@ -7,7 +7,7 @@ from collections.abc import Callable
 from xconv._activations import named_activation
 from xconv._engine import finish
 from xconv._errors import door, refuse
-from xconv._namespace import Array, DType, dtype_kind, inspect, sum_dtypes
+from xconv._namespace import Array, DType, check_bias_dtype, dtype_kind, inspect, sum_dtypes
 
 
 @door
@@ -53,10 +53,9 @@ def dense(
         refuse("w", list(w.shape), f"have {x.shape[-1]} input features, as many as the last axis of x")
     if b is not None and tuple(b.shape) != (outputs,):
         refuse("b", list(b.shape), f"have shape [{outputs}], one number per output feature")
-    function = named_activation(activation)
     dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, max(inputs, 1))
-    if b is not None:
-        sum_dtypes(xp, b.dtype, b.dtype, dtypes.result, 1)  # refuses a bias that the result cannot hold
+    check_bias_dtype(xp, b, dtypes.result)
+    function = named_activation(activation, dtype_kind(xp, dtypes.result))
     x, w = (xp.astype(a, dtypes.compute, copy=False) for a in (x, w))
     y = xp.matmul(xp.reshape(x, (1, inputs)), w) if x.ndim == 1 else xp.matmul(x, w)
     if x.ndim == 1:
@@ -102,6 +101,7 @@ def bilinear(x1: Array, x2: Array, w: Array, b: Array | None = None, /) -> Array
         refuse("b", list(b.shape), f"have shape [{outputs}], one number per output feature")
     half = sum_dtypes(xp, x1.dtype, w.dtype, None, max(first, 1))
     dtypes = sum_dtypes(xp, half.result, x2.dtype, None, max(second, 1))
+    check_bias_dtype(xp, b, dtypes.result)
     compute = dtypes.result if dtype_kind(xp, dtypes.result) == "integer" else dtypes.compute
     x1, x2, w = (xp.astype(a, compute, copy=False) for a in (x1, x2, w))
     lead = x1.shape[:-1]

@@ -45,18 +45,25 @@ def door(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _arguments(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> str:
-    names = list(signature(function).parameters)
-    parts = [f"{names[i]}: {_short(a)}" if hasattr(a, "shape") else _short(a) for i, a in enumerate(args)]
+    parameters = signature(function).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    names += [""] * (len(args) - len(names))
+    parts = [
+        f"{names[i]}: {_short(a)}".removeprefix(": ")
+        if isinstance(getattr(a, "shape", None), tuple)
+        else _short(a)
+        for i, a in enumerate(args)
+    ]
     while parts and parts[-1] == "None":
         parts.pop()
     return ", ".join(parts + [f"{name}={_short(value)}" for name, value in options.items()])
 
 
 def _short(value: object) -> str:
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is not None and dtype is not None:
-        return f"{str(dtype).rpartition('.')[2]}{list(shape)}"
-    if callable(value):
+    if callable(value):  # which a dtype is, too
         return str(getattr(value, "__name__", value))
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if isinstance(shape, tuple) and dtype is not None:
+        return f"{str(dtype).rpartition('.')[2]}{list(shape)}"
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from xconv._adaptive import adaptive_avg_pool, adaptive_max_pool
 from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv
 from xconv._engine import Planned, only_plan
 from xconv._errors import door, refuse
 from xconv._geometry import ConvProblem
-from xconv._namespace import Array
-from xconv._patches import unfold
+from xconv._patches import fold, unfold
 from xconv._plan import Plan
 from xconv._pool import (
     avg_pool,
@@ -24,13 +24,15 @@ from xconv._pool import (
     max_pool2d,
     max_pool3d,
 )
+from xconv._separable import separable_conv
 from xconv._transposed import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from xconv._windows import reduce_window
 
 _PLANNED: tuple[Callable[..., Any], ...] = (
-    *(conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv),
-    *(conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d),
+    *(conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv, separable_conv),
+    *(conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d, unfold, fold),
     *(max_pool, max_pool1d, max_pool2d, max_pool3d, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d),
-    *(lp_pool, unfold),
+    *(lp_pool, adaptive_max_pool, adaptive_avg_pool, reduce_window),
 )
 
 
@@ -61,19 +63,15 @@ class Explanation:
 
 
 @door
-def explain(
-    function: Callable[..., Any], x: Array, w: Any, b: Array | None = None, /, **options: Any
-) -> Explanation:
+def explain(function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Explanation:
     """Plan a call without running it.
 
     Parameters
     ----------
     function : callable
-        A convolution, transposed convolution or sliding-window pool of xconv, or `unfold`.
-    x, w, b : arrays
-        Its arguments; for a pool, ``w`` is the window.
-    **options
-        Its options.
+        A convolution, a transposed convolution, a pool over windows, `unfold` or `fold`.
+    *arguments, **options
+        What it would be called with.
 
     Returns
     -------
@@ -87,11 +85,13 @@ def explain(
 
     Examples
     --------
-    >>> print(xconv.explain(xconv.conv, x, w, padding="same"))
+    >>> import numpy as np, xconv
+    >>> x, w = np.ones((1, 8, 8, 4), "float32"), np.ones((1, 1, 4, 6), "float32")
+    >>> xconv.explain(xconv.conv, x, w).algorithm
+    'pointwise'
     """
     if function not in _PLANNED:
         refuse("function", function, f"be one of {', '.join(f.__name__ for f in _PLANNED)}")
-    arguments = (x, w) if b is None else (x, w, b)
     try:
         with only_plan():
             function(*arguments, **options)

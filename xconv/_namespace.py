@@ -27,10 +27,9 @@ class Traits:
     accelerator: bool = False
     writeable: bool = True  # a fresh array can be assigned to
     chunked: bool = False  # cut into blocks that another scheduler computes
-    strides: bool = False  # overlapping windows can be viewed without a copy
 
 
-NUMPY = Traits("numpy", strides=True)
+NUMPY = Traits("numpy")
 
 
 def inspect(optional: Mapping[str, Array | None] = {}, /, **required: Array) -> tuple[Namespace, Traits]:
@@ -73,14 +72,12 @@ def _library(xp: Namespace) -> str:
 
 @lru_cache
 def _traits(xp: Namespace, device: str) -> Traits:
-    strides = compat.is_numpy_namespace(xp) or compat.is_cupy_namespace(xp) or compat.is_torch_namespace(xp)
+    elsewhere = any(word in device.lower() for word in ("cuda", "gpu", "mps"))
     return Traits(
         library=_library(xp),
-        accelerator=compat.is_cupy_namespace(xp)
-        or any(word in device.lower() for word in ("cuda", "gpu", "mps")),
+        accelerator=elsewhere or compat.is_cupy_namespace(xp),
         writeable=compat.is_writeable_array(xp.empty((1,))),
         chunked=compat.is_dask_namespace(xp),
-        strides=strides,
     )
 
 
@@ -105,7 +102,10 @@ def sum_dtypes(xp: Namespace, x: DType, w: DType, dtype: DType | None, terms: in
         if dtype_kind(xp, given) == "bool":
             refuse_type(name, str(given), "not be boolean; convert it to integers first")
     result = _result_dtype(xp, x, w) if dtype is None else dtype
-    kind = dtype_kind(xp, result)
+    try:
+        kind = dtype_kind(xp, result)
+    except (TypeError, ValueError, AttributeError):
+        refuse_type("dtype", dtype, f"be a dtype of {_library(xp)}")
     if kind == "bool" or any(_ORDER[dtype_kind(xp, d)] > _ORDER[kind] for d in (x, w)):
         refuse_type("dtype", str(dtype), f"hold products of {x} and {w} ('integer' < 'float' < 'complex')")
     if kind == "integer":
@@ -113,6 +113,13 @@ def sum_dtypes(xp: Namespace, x: DType, w: DType, dtype: DType | None, terms: in
         return SumDTypes(compute, result, dtype_kind(xp, compute), itemsize(xp, compute))
     compute = xp.float32 if kind == "float" and itemsize(xp, result) < 4 else result
     return SumDTypes(compute, result, kind, itemsize(xp, compute))
+
+
+def check_bias_dtype(xp: Namespace, b: Array | None, result: DType) -> None:
+    """A bias that the result can hold."""
+    kind = "integer" if b is None else dtype_kind(xp, b.dtype)
+    if kind == "bool" or _ORDER[kind] > _ORDER[dtype_kind(xp, result)]:
+        refuse_type("b", b, f"be of a kind that a result of dtype {result} can hold")
 
 
 _ORDER = {"bool": 0, "integer": 1, "float": 2, "complex": 3}

@@ -25,7 +25,7 @@ from xconv._geometry import (
 )
 from xconv._namespace import Traits
 
-CPU_WORKSPACE = 4 * 2**20
+CPU_WORKSPACE = 16 * 2**20
 ACCELERATOR_WORKSPACE = 256 * 2**20
 
 # Rough figures that rank algorithms; only their ratios matter. Measured 2026-11 on two cores of a server CPU

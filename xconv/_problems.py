@@ -65,10 +65,15 @@ def conv_spec(
     *window, inputs, outputs = permuted(w, seats.kernel)
     kernel_shape = None
     if groups is None:
-        if inputs == channels:  # (*k, C, M) is the same kernel as (*k, 1, C * M) with C groups
+        if (
+            seats.kernel[-2] < seats.kernel[-1]
+        ):  # (*k, C, M) is the same kernel as (*k, 1, C * M) with C groups
+            if inputs != channels:
+                refuse(w_name, list(w), f"have {channels} input channels, as many as x")
             inputs, outputs = 1, channels * outputs
         elif inputs != 1 or not channels or outputs % channels:
-            refuse(w_name, list(w), f"have (C, M) channels for the {channels} channels C of x, or (1, C * M)")
+            rule = f"have (C * M, 1) channels for the {channels} channels C of x"
+            refuse(w_name, list(w), rule)
         groups, kernel_shape = channels, (*window, 1, outputs)
     groups = integer("groups", groups, least=1)
     steps = per_axis("stride", stride, spatial, least=1)

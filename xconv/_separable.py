@@ -14,7 +14,17 @@ from xconv._engine import enter, execute, finish, leave, typed
 from xconv._errors import door, refuse
 from xconv._geometry import ConvProblem
 from xconv._layout import permuted
-from xconv._namespace import Array, DType, Namespace, inspect, itemsize, permuted_axes, sum_dtypes
+from xconv._namespace import (
+    Array,
+    DType,
+    Namespace,
+    check_bias_dtype,
+    dtype_kind,
+    inspect,
+    itemsize,
+    permuted_axes,
+    sum_dtypes,
+)
 from xconv._problems import conv_spec
 from xconv._tiles import Job, Operands, Origin
 
@@ -76,13 +86,23 @@ def separable_conv(
         rule = f"have {problem.channels_out} input channels, as many as depthwise gives"
         refuse("pointwise", list(pointwise.shape), rule)
     check_bias(None if b is None else b.shape, outputs)
-    function = named_activation(activation)
     half = sum_dtypes(xp, x.dtype, depthwise.dtype, dtype, first.terms)
     dtypes = sum_dtypes(xp, half.result, pointwise.dtype, dtype, channels)
+    check_bias_dtype(xp, b, dtypes.result)
+    function = named_activation(activation, dtype_kind(xp, dtypes.result))
     extra = outputs * (2 if function is None else 6) * max(dtypes.itemsize, itemsize(xp, dtypes.result))
     problem = typed(problem, half, extra, cast=x.dtype != half.compute)
     work = partial(_separable_tile, activation=function, compute=dtypes.compute)
-    job = Job(problem, work, half.compute, ((outputs,),), (dtypes.result,), 0, algorithm, workspace_setting())
+    job = Job(
+        problem,
+        work,
+        half.compute,
+        ((outputs,),),
+        (dtypes.result,),
+        0,
+        frozen(algorithm),
+        workspace_setting(),
+    )
     w = xp.reshape(permuted_axes(depthwise, seats.kernel, xp), first.kernel_shape)
     mix = xp.reshape(permuted_axes(pointwise, seats.kernel, xp), (channels, outputs))
     operands = (xp.astype(w, half.compute, copy=False), xp.astype(mix, dtypes.compute, copy=False), b)

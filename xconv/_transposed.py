@@ -7,7 +7,16 @@ from xconv._args import Ints, Padding, frozen
 from xconv._engine import convolve, enter, leave
 from xconv._errors import door
 from xconv._geometry import ConvProblem
-from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes, sum_dtypes
+from xconv._namespace import (
+    Array,
+    DType,
+    Namespace,
+    check_bias_dtype,
+    dtype_kind,
+    inspect,
+    permuted_axes,
+    sum_dtypes,
+)
 from xconv._problems import transposed_spec
 from xconv._ranks import fixed_rank
 
@@ -81,15 +90,14 @@ def conv_transpose(
         frozen(groups),
         frozen(layout),
     )
-    function = named_activation(activation)
     problem = spec.problem.transposed()
     terms = problem.taps * (problem.channels_in // problem.groups)
     dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, terms)
-    if b is not None:
-        sum_dtypes(xp, b.dtype, b.dtype, dtypes.result, 1)  # refuses a bias that the result cannot hold
+    check_bias_dtype(xp, b, dtypes.result)
+    function = named_activation(activation, dtype_kind(xp, dtypes.result))
     x = enter(x, spec.layout, xp, batched=spec.batched)
     w = transposed_kernel(permuted_axes(w, spec.layout.kernel, xp), spec.problem, xp)
-    y = convolve(problem, x, w, b, dtypes, function, algorithm, xp, traits)
+    y = convolve(problem, x, w, b, dtypes, function, frozen(algorithm), xp, traits)
     return leave(y, spec.layout, xp, batched=spec.batched)
 
 
