@@ -306,7 +306,8 @@ for candidate in sorted(EVERY, key=lambda layer: layer.macs or prod(layer.shape)
 @pytest.mark.backends("torch")
 @pytest.mark.parametrize("layer", SMALLEST.values(), ids=lambda layer: f"{layer.net}-{layer.name}")
 def test_engines_agree(layer):
-    torch = pytest.importorskip("torch")
+    import torch
+
     arrays = engines.operands(layer, batch=2)
     call, _ = engines.xconv_call(layer, arrays)
     calls = engines.torch_calls(torch, layer, arrays)

@@ -11,6 +11,7 @@ from reference import conv as reference_conv
 from reference import output_size
 from xconv._borders import boundary, runs
 from xconv._geometry import Axis, ConvProblem, ceil_high, cut, edges, has_empty_window, materialised
+from xconv._phases import periods, phases
 
 axes = st.builds(
     Axis,
@@ -161,3 +162,32 @@ def test_empty_windows_are_found(axis):
         return not any(0 <= p < axis.spread and p % axis.input_dilation == 0 for p in positions)
 
     assert has_empty_window(axis) == any(empty(o) for o in range(axis.output))
+
+
+@given(problems())
+@settings(max_examples=200)
+def test_phases_compute_the_outputs_of_their_remainders_without_holes(problem):
+    x, w, _ = arrays(problem, 0)
+    whole = convolve(problem, x, w)
+    steps, found = periods(problem), phases(problem)
+    for remainders in product(*map(range, steps)):
+        theirs = tuple(slice(r, None, step) for r, step in zip(remainders, steps, strict=True))
+        expected = whole[(slice(None), *theirs)]
+        if remainders not in found:
+            assert not expected.any()
+            continue
+        source, kernel, part = found[remainders]
+        assert not part.holes
+        assert all(a.low >= 0 and a.high >= 0 for a in part.axes)
+        result = convolve(part, x[(slice(None), *source)], w[kernel])
+        assert np.array_equal(result, expected)
+
+
+def test_a_transposed_convolution_multiplies_no_holes():
+    """4x4 taps at stride 2 are four phases of 2x2 taps."""
+    axis = Axis(size=32, window=4, stride=2, low=1, high=1)
+    forward = ConvProblem(1, (axis, axis), 3, 8)
+    found = phases(forward.transposed())
+    assert sorted(found) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert {phase.problem.window for phase in found.values()} == {(2, 2)}
+    assert sum(phase.problem.flops for phase in found.values()) == forward.flops

@@ -199,14 +199,14 @@ def test_names_of_cases_are_unique():
 # ---------------------------------------------------------------------------------------------------- max_pool
 
 
-@thinned("case", POOLS, every=9)
+@thinned("case", POOLS, every=13)
 def test_max_pool_agrees_with_the_reference(backend, case):
     actual, expected = case.max_pool(backend, case.data())
     for one, other in zip(actual, expected, strict=True):
         assert_same(one, other)
 
 
-@thinned("case", POOLS[2:], every=11)
+@thinned("case", POOLS[2:], every=17)
 def test_max_pool_with_ties(backend, case):
     """Whole numbers of a small range, so that most windows hold their largest element twice."""
     actual, expected = case.max_pool(backend, case.data(make=small_integers))
@@ -291,12 +291,12 @@ def test_indices_name_the_largest_elements(backend):
 # ---------------------------------------------------------------------------------------------------- avg_pool
 
 
-@thinned("case", POOLS[1:], every=10)
+@thinned("case", POOLS[1:], every=13)
 def test_avg_pool_agrees_with_the_reference(backend, case):
     assert_close(*case.avg_pool(backend, case.data()))
 
 
-@thinned("case", POOLS[3:], every=10)
+@thinned("case", POOLS[3:], every=13)
 def test_avg_pool_including_pads(backend, case):
     assert_close(*case.avg_pool(backend, case.data(), count_include_pad=True))
 
@@ -338,7 +338,7 @@ def test_avg_pool_of_float16_sums_in_float32(backend):
 # ----------------------------------------------------------------------------------------------------- lp_pool
 
 
-@thinned("case, p", itertools.product(POOLS, [1, 2, 3, 2.5]), every=45)
+@thinned("case, p", itertools.product(POOLS, [1, 2, 3, 2.5]), every=71)
 def test_lp_pool_agrees_with_the_reference(backend, case, p):
     assert_close(*case.lp_pool(backend, case.data(), p))
 
@@ -355,7 +355,7 @@ def test_lp_pool_keeps_the_dtype(backend, dtype):
 # ----------------------------------------------------------------------------------------------- reduce_window
 
 
-@thinned("case, reduction", WINDOW_GRID, every=9)
+@thinned("case, reduction", WINDOW_GRID, every=11)
 def test_reduce_window_agrees_with_the_reference(backend, case, reduction):
     assert_close(*case.reduce_window(backend, case.data(), reduction))
 
@@ -374,7 +374,7 @@ def test_mean_of_windows_without_elements_is_refused(backend, case):
 @thinned(
     "dtype, reduction",
     itertools.product(["float16", "float64", "int8", "uint8", "int32", "int64"], REDUCTIONS),
-    every=4,
+    every=7,
 )
 def test_reduce_window_dtypes(backend, dtype, reduction):
     require(backend, dtype)
@@ -426,7 +426,7 @@ TILED = [
 ]
 
 
-@thinned("case, workspace", itertools.product(TILED, [1500, 1]), every=6)
+@thinned("case, workspace", itertools.product(TILED, [4000, 1]), every=6)
 def test_tiles_join_without_seams(backend, case, workspace):
     with xconv.config(workspace=workspace):
         actual, expected = case.max_pool(backend, case.data())

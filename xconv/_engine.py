@@ -8,10 +8,11 @@ from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 
-from xconv._algorithms import ALGORITHMS
+from xconv._algorithms import ALGORITHMS, Algorithm
 from xconv._config import workspace_setting
-from xconv._geometry import ConvProblem, WindowProblem
+from xconv._geometry import ConvProblem, WindowProblem, materialised
 from xconv._layout import Layout
+from xconv._movers import block, interleaved
 from xconv._namespace import (
     Array,
     DType,
@@ -19,10 +20,12 @@ from xconv._namespace import (
     SumDTypes,
     Traits,
     dtype_kind,
+    full_like,
     inspect,
     itemsize,
     permuted_axes,
 )
+from xconv._phases import periods, phases
 from xconv._plan import Plan, plan_conv, plan_window
 from xconv._tiles import Job, Operands, Origin, run, run_chunks
 
@@ -113,7 +116,7 @@ def execute(job: Job, x: Array, operands: Operands, xp: Namespace, traits: Trait
     if traits.chunked:
         return run_chunks(job, x, operands, _execute_block, xp)
     job = replace(job, algorithm=plan.algorithm)
-    return run(job, x, operands, plan.whole, plan.edges if plan.whole is None else (), xp, traits)
+    return run(job, x, operands, plan.whole, plan.edges if plan.whole is None else (), xp)
 
 
 def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, ...]:
@@ -123,7 +126,7 @@ def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, 
 
 def _convolve_tile(
     job: Job,
-    block: Array,
+    x: Array,
     operands: Operands,
     problem: ConvProblem,
     origin: Origin,
@@ -132,7 +135,25 @@ def _convolve_tile(
     activation: Activation | None,
 ) -> tuple[Array, ...]:
     w, b = operands
-    return (finish(ALGORITHMS[job.algorithm].run(block, w, problem, xp), b, activation, job.dtypes[0], xp),)
+    room = ALGORITHMS[job.algorithm]
+    y = _by_phases(room, x, w, problem, xp) if problem.holes else room.run(x, w, problem, xp)
+    return (finish(y, b, activation, job.dtypes[0], xp),)
+
+
+def _by_phases(room: Algorithm, x: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+    """A convolution of an input with holes as several without, interleaved."""
+    steps, found = periods(problem), phases(problem)
+
+    def phase(remainders: tuple[int, ...]) -> Array:
+        if remainders not in found:  # these outputs meet holes only
+            counts = zip(problem.outputs, remainders, steps, strict=True)
+            shape = (problem.batch, *(-(-(n - r) // step) for n, r, step in counts), problem.channels_out)
+            return full_like(x, shape, 0, x.dtype)
+        source, kernel, part = found[remainders]
+        piece = block(x[(slice(None), *source, slice(None))], part.axes, x.dtype, 0, xp)
+        return room.run(piece, w[(*kernel, ...)], materialised(part), xp)
+
+    return interleaved(phase, steps, problem.outputs, xp)
 
 
 def finish(y: Array, b: Array | None, activation: Activation | None, result: DType, xp: Namespace) -> Array:

@@ -12,6 +12,7 @@ from xconv._engine import Planned, only_plan
 from xconv._errors import door, refuse
 from xconv._geometry import ConvProblem
 from xconv._patches import fold, unfold
+from xconv._phases import phases
 from xconv._plan import Plan
 from xconv._pool import (
     avg_pool,
@@ -108,9 +109,10 @@ def _lines(name: str, plan: Plan) -> list[str]:
         x = (problem.batch, *sizes, problem.channels_in)
         w = (*window, problem.channels_in // problem.groups, problem.channels_out)
         y = (problem.batch, *problem.outputs, problem.channels_out)
+        flops = sum(phase.problem.flops for phase in phases(problem).values())
         lines = [
             f"{name}: x {x}, w {w} -> {y}, channels last",
-            f"  {problem.flops / 1e6:,.2f} MFLOP in {problem.kind}{problem.itemsize * 8}, groups {problem.groups}",
+            f"  {flops / 1e6:,.2f} MFLOP in {problem.kind}{problem.itemsize * 8}, groups {problem.groups}",
         ]
     else:
         lines = [

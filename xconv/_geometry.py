@@ -127,6 +127,11 @@ class ConvProblem:
         """Multiplications and additions of the direct sum."""
         return 2 * self.pixels * self.taps * (self.channels_in // self.groups) * self.channels_out
 
+    @property
+    def holes(self) -> bool:
+        """Whether there are holes between the elements of the input."""
+        return any(axis.input_dilation > 1 for axis in self.axes)
+
     def transposed(self) -> ConvProblem:
         """The gradient by the input, as a convolution of the output's gradient.
 
@@ -170,6 +175,11 @@ class WindowProblem:
         """Spatial sizes of the output."""
         return tuple(axis.output for axis in self.axes)
 
+    @property
+    def holes(self) -> bool:
+        """Whether there are holes between the elements of the input."""
+        return any(axis.input_dilation > 1 for axis in self.axes)
+
 
 Problem = ConvProblem | WindowProblem
 
@@ -195,7 +205,7 @@ class Tile(NamedTuple):
     source: tuple[slice, ...]  # batch and spatial axes of the input
     reads: tuple[tuple[int, int], ...]  # the same before clipping: positions in the padded, spread input
     problem: Problem  # over the source, with what is left of padding and holes
-    core: Problem  # over the block in which these are written out
+    core: Problem  # over the block that the work gets, in which padding (and holes) are written out
     entire: bool  # the source is the whole input
 
 
@@ -213,7 +223,7 @@ def cut(problem: Problem, edges: Sequence[Sequence[int]]) -> Iterator[Tile]:
                 (slice(start, stop), *(slice(begin, end) for begin, end, _ in cuts)),
                 tuple(axis.reads(*p) for axis, p in zip(problem.axes, place, strict=True)),
                 part,
-                materialised(part),
+                part if part.holes and isinstance(part, ConvProblem) else materialised(part),
                 part.batch == problem.batch and tuple(a.size for a in axes) == sizes,
             )
 

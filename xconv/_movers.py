@@ -5,22 +5,29 @@ Everything here is channels-last: (N, *spatial, C).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from xconv._borders import Run, runs
 from xconv._geometry import Axis, WindowProblem
-from xconv._namespace import Array, DType, Namespace, count_up, default_integer, full_like, window_view
+from xconv._namespace import (
+    Array,
+    DType,
+    Namespace,
+    assignable,
+    count_up,
+    default_integer,
+    full_like,
+    window_view,
+)
 
 
-def block(
-    x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespace, *, writeable: bool
-) -> Array:
+def block(x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespace) -> Array:
     """Write out the padding and the holes of ``x`` (N, *n, C) as ``axes`` describe them, in ``dtype``."""
     x = x if x.dtype == dtype else xp.astype(x, dtype)
     if not any(a.low or a.high or a.input_dilation > 1 for a in axes):
         return x
-    if not writeable:
+    if not assignable(xp):
         for axis, a in enumerate(axes, 1):
             x = spread(x, axis, a.input_dilation, fill, xp)
             x = continued(x, axis, runs(-a.low, a.spread + a.high, a.spread, "constant"), fill, xp)
@@ -163,3 +170,23 @@ def first_maximum(
     if sum(a.window for a in axes) == len(axes):  # never the caller's own memory
         return xp.asarray(best, copy=True), xp.asarray(best_place, copy=True)
     return best, best_place
+
+
+def interleaved(
+    part: Callable[[tuple[int, ...]], Array], steps: Sequence[int], outputs: Sequence[int], xp: Namespace
+) -> Array:
+    """Put together what ``part`` gives for every remainder of the outputs by ``steps``: (N, *out, C)."""
+
+    def along(axis: int, before: tuple[int, ...]) -> Array:
+        if axis > len(steps):
+            return part(before)
+        parts = [along(axis + 1, (*before, r)) for r in range(steps[axis - 1])]
+        if len(parts) == 1:
+            return parts[0]
+        longest = parts[0].shape[axis]  # the others may be one shorter
+        parts = [continued(p, axis, runs(0, longest, p.shape[axis], "constant"), 0, xp) for p in parts]
+        shape = parts[0].shape
+        y = xp.reshape(xp.stack(parts, axis=axis + 1), (*shape[:axis], -1, *shape[axis + 1 :]))
+        return y[(*(slice(None),) * axis, slice(0, outputs[axis - 1]), ...)]
+
+    return along(1, ())

@@ -71,12 +71,18 @@ def _library(xp: Namespace) -> str:
 
 
 @lru_cache
+def assignable(xp: Namespace) -> bool:
+    """Whether a fresh array can be assigned to, and at once: not in a library of functions, nor in a lazy one."""
+    return compat.is_writeable_array(xp.empty((1,))) and not compat.is_dask_namespace(xp)
+
+
+@lru_cache
 def _traits(xp: Namespace, device: str) -> Traits:
     elsewhere = any(word in device.lower() for word in ("cuda", "gpu", "mps"))
     return Traits(
         library=_library(xp),
         accelerator=elsewhere or compat.is_cupy_namespace(xp),
-        writeable=compat.is_writeable_array(xp.empty((1,))),
+        writeable=assignable(xp),
         chunked=compat.is_dask_namespace(xp),
     )
 

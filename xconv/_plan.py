@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 
-from xconv._algorithms import ALGORITHMS
+from xconv._algorithms import ALGORITHMS, Algorithm
 from xconv._algorithms._cost import Cost
 from xconv._errors import refuse
 from xconv._geometry import (
@@ -24,6 +24,7 @@ from xconv._geometry import (
     padded_pixels,
 )
 from xconv._namespace import Traits
+from xconv._phases import phases
 
 CPU_WORKSPACE = 16 * 2**20
 ACCELERATOR_WORKSPACE = 256 * 2**20
@@ -78,8 +79,7 @@ def plan_conv(problem: ConvProblem, traits: Traits, workspace: int | None, algor
     budget = _budget(traits, workspace)
     if algorithm != "auto" and algorithm not in ALGORITHMS:
         refuse("algorithm", algorithm, f"be one of {', '.join(repr(name) for name in ('auto', *ALGORITHMS))}")
-    core = materialised(problem)
-    reasons = {name: room.why_not(core, traits) for name, room in ALGORITHMS.items()}
+    reasons = {name: _why_not(room, problem, traits) for name, room in ALGORITHMS.items()}
     if reason := reasons.get(algorithm):
         refuse("algorithm", algorithm, f"be able to do this problem, but {reason}")
     able = [name for name, reason in reasons.items() if reason is None]
@@ -117,21 +117,38 @@ def _finish(plan: Plan) -> Plan:
     return replace(plan, whole=tile)
 
 
+def _cores(problem: ConvProblem) -> list[ConvProblem]:
+    """What an algorithm is given to do: the problem on a padded block, or each of its phases."""
+    if not problem.holes:
+        return [materialised(problem)]
+    return [materialised(phase.problem) for phase in phases(problem).values()]
+
+
+def _why_not(room: Algorithm, problem: ConvProblem, traits: Traits) -> str | None:
+    return next((reason for core in _cores(problem) if (reason := room.why_not(core, traits))), None)
+
+
 def _bid(name: str, problem: ConvProblem, traits: Traits, budget: int) -> Candidate:
     room = ALGORITHMS[name]
 
     def needed(tile: ConvProblem) -> int:
-        block = input_copies(tile) * padded_pixels(tile) * tile.channels_in * tile.itemsize
+        cores = _cores(tile)
+        largest = max(map(padded_pixels, cores), default=0)
+        block = input_copies(tile) * largest * tile.channels_in * tile.itemsize
         whole = tile.batch == problem.batch and tile.outputs == problem.outputs
-        output = 0 if whole else prod(tile.outputs) * tile.batch * tile.channels_out * tile.itemsize
-        extra = tile.pixels * tile.extra
-        return block + output + max(extra, room.cost(materialised(tile), traits).workspace)
+        outputs = (0 if whole else 1) + (2 if tile.holes else 0)  # phases stand beside what they are put into
+        output = outputs * tile.pixels * tile.channels_out * tile.itemsize
+        temporary = max((room.cost(core, traits).workspace for core in cores), default=0)
+        return block + output + max(tile.pixels * tile.extra, temporary)
 
     extents = _extents(problem, needed, budget)
     tile = _tile_of(problem, extents)
     count = Plan(problem, traits, budget, extents).tiles
-    flops, moved, calls, workspace = room.cost(materialised(tile), traits)
-    total = Cost(flops * count, (moved + needed(tile) - workspace) * count, (calls + 5) * count, needed(tile))
+    costs = [room.cost(core, traits) for core in _cores(tile)]
+    memory = needed(tile)
+    moved = memory + sum(cost.bytes - cost.workspace for cost in costs)
+    calls = sum(cost.calls + 5 for cost in costs)
+    total = Cost(sum(cost.flops for cost in costs) * count, moved * count, calls * count, memory)
     seconds = (
         total.flops * _SLOWDOWN[problem.kind] * (problem.itemsize / 4) / _FLOPS_PER_SECOND[traits.accelerator]
         + total.bytes / _BYTES_PER_SECOND[traits.accelerator]

@@ -9,7 +9,7 @@ from typing import Any
 from xconv._borders import runs
 from xconv._geometry import Axis, Problem, Tile, cut
 from xconv._movers import block, continued
-from xconv._namespace import Array, DType, Namespace, Traits, chunk_edges, defer, empty_like
+from xconv._namespace import Array, DType, Namespace, assignable, chunk_edges, defer, empty_like
 
 Origin = tuple[int, ...]
 Operands = tuple[Array | None, ...]
@@ -19,8 +19,9 @@ Operands = tuple[Array | None, ...]
 class Job:
     """What is to be done with every tile of a problem.
 
-    ``work(job, block, operands, problem, origin, xp)`` gets a block whose padding and holes are written out, the
-    problem over that block, and where its outputs stand in the whole; it gives a tuple of results.
+    ``work(job, block, operands, problem, origin, xp)`` gets a block whose padding and holes are written out
+    (except for a convolution with holes), the problem over that block, and where its outputs stand in the whole; it
+    gives a tuple of results.
     """
 
     problem: Problem
@@ -51,20 +52,19 @@ def run(
     whole: Tile | None,
     edges: Sequence[Sequence[int]],
     xp: Namespace,
-    t: Traits,
 ) -> tuple[Array, ...]:
     """The job's results: tile by tile, each put where it belongs, or in one go where one tile is enough."""
     if whole is not None:
-        return _one(job, x, operands, whole, xp, t)
+        return _one(job, x, operands, whole, xp)
     shapes = job.results(job.problem)
     if 0 in (job.problem.batch, *job.problem.outputs):
         return tuple(empty_like(x, shape, dtype) for shape, dtype in shapes)
-    if not t.writeable:
-        parts = [_one(job, x, operands, tile, xp, t) for tile in cut(job.problem, edges)]
+    if not assignable(xp):
+        parts = [_one(job, x, operands, tile, xp) for tile in cut(job.problem, edges)]
         return _join(parts, edges, xp)
     targets = tuple(empty_like(x, shape, dtype) for shape, dtype in shapes)
     for tile in cut(job.problem, edges):
-        _put(targets, tile, _one(job, x, operands, tile, xp, t))
+        _put(targets, tile, _one(job, x, operands, tile, xp))
     return targets
 
 
@@ -98,10 +98,13 @@ class _Call:
         return self.compute(self.job, block, *operands)
 
 
-def _one(job: Job, x: Array, operands: Operands, tile: Tile, xp: Namespace, t: Traits) -> tuple[Array, ...]:
+def _one(job: Job, x: Array, operands: Operands, tile: Tile, xp: Namespace) -> tuple[Array, ...]:
     if job.problem.pad_mode == "constant":
         part = x if tile.entire else x[(*tile.source, ...)]
-        part = block(part, tile.problem.axes, job.dtype, job.fill, xp, writeable=t.writeable)
+        axes = (
+            () if tile.core is tile.problem else tile.problem.axes
+        )  # a problem with holes is done by phases
+        part = block(part, axes, job.dtype, job.fill, xp)
     else:
         part = _continued(job, x, tile, xp)
         part = part if part.dtype == job.dtype else xp.astype(part, job.dtype)
