@@ -20,6 +20,7 @@ from xconv._namespace import (
     default_float,
     default_integer,
     dtype_kind,
+    empty_like,
     inspect,
     integers,
     itemsize,
@@ -119,6 +120,8 @@ def global_max_pool(x: Array, /, *, keepdims: bool = False, layout: str = "NHWC"
     """
     xp, axes = _global(x, layout, keepdims)
     check_real(x, xp)
+    if not x.shape[0]:
+        return _nothing(x, axes, x.dtype, keepdims=keepdims)
     return xp.max(x, axis=axes, keepdims=keepdims)
 
 
@@ -145,6 +148,8 @@ def global_avg_pool(x: Array, /, *, keepdims: bool = False, layout: str = "NHWC"
     """
     xp, axes = _global(x, layout, keepdims)
     result = default_float(xp) if check_numeric(x, xp) == "integer" else x.dtype
+    if not x.shape[0]:
+        return _nothing(x, axes, result, keepdims=keepdims)
     total = xp.sum(x, axis=axes, keepdims=keepdims, dtype=wide(xp, x.dtype))
     return xp.astype(xp.astype(total, wide(xp, result)) / prod(x.shape[a] for a in axes), result, copy=False)
 
@@ -174,6 +179,8 @@ def global_lp_pool(x: Array, /, *, p: float = 2, keepdims: bool = False, layout:
     """
     xp, axes = _global(x, layout, keepdims)
     check_norm(x, p, xp)
+    if not x.shape[0]:
+        return _nothing(x, axes, x.dtype, keepdims=keepdims)
     powers = xp.abs(xp.astype(x, wide(xp, x.dtype), copy=False)) ** p
     return xp.astype(xp.sum(powers, axis=axes, keepdims=keepdims) ** (1 / p), x.dtype, copy=False)
 
@@ -188,6 +195,12 @@ def _global(x: Array, layout: Any, keepdims: Any) -> tuple[Namespace, tuple[int,
     if any(x.shape[axis] == 0 for axis in axes):
         refuse("x", list(x.shape), "have no empty spatial axis")
     return xp, axes
+
+
+def _nothing(x: Array, axes: tuple[int, ...], dtype: Any, *, keepdims: bool) -> Array:
+    """An empty batch keeps its shape; a library may reduce it to another one (Dask does)."""
+    shape = (1 if axis in axes else size for axis, size in enumerate(x.shape) if keepdims or axis not in axes)
+    return empty_like(x, tuple(shape), dtype)
 
 
 def _adaptive(

@@ -236,6 +236,13 @@ def full_like(like: Array, shape: tuple[int, ...], value: complex, dtype: DType)
     return xp.full(shape, value, dtype=dtype, device=_device(like))
 
 
+def owned(y: Array, x: Array, xp: Namespace) -> Array:
+    """``y`` itself, or a copy where it may still be a view of ``x``."""
+    if isinstance(y, np.ndarray) and not np.may_share_memory(y, x):
+        return y
+    return xp.asarray(y, copy=True)
+
+
 def permuted_axes(array: Array, order: tuple[int, ...], xp: Namespace) -> Array:
     """The array with its axes in this order; itself where that is the order they have."""
     if order == tuple(range(len(order))):

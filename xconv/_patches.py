@@ -12,7 +12,7 @@ from xconv._errors import door, refuse
 from xconv._geometry import Axis, WindowProblem
 from xconv._layout import parse_layout, permuted
 from xconv._movers import one_axis_taps, windows
-from xconv._namespace import Array, Namespace, dtype_kind, inspect, itemsize, wide
+from xconv._namespace import Array, Namespace, dtype_kind, inspect, itemsize, owned, wide
 from xconv._problems import pool_spec
 from xconv._tiles import Job, Operands, Origin
 from xconv._windows import check_numeric
@@ -149,7 +149,7 @@ def _columns_tile(
 ) -> tuple[Array]:
     spatial = len(problem.axes)
     y = xp.moveaxis(windows(x, problem.axes, xp), -1, 1 + spatial)  # (N, *out, C, *window)
-    return (xp.reshape(y, (problem.batch, *problem.outputs, *job.tails[0]), copy=True),)
+    return (owned(xp.reshape(y, (problem.batch, *problem.outputs, *job.tails[0])), x, xp),)
 
 
 def _overlap_add_tile(

@@ -28,6 +28,7 @@ from xconv._phases import phases
 
 CPU_WORKSPACE = 16 * 2**20
 ACCELERATOR_WORKSPACE = 256 * 2**20
+CACHE = 2 * 2**20  # where tiles are only streamed through, without a matmul, they stay in a core's own cache
 
 # Rough figures that rank algorithms; only their ratios matter. Measured 2026-11 on two cores of a server CPU
 # with OpenBLAS and AVX-512, float32; an accelerator's are those of a large GPU.
@@ -83,7 +84,7 @@ def plan_conv(problem: ConvProblem, traits: Traits, workspace: int | None, algor
     if reason := reasons.get(algorithm):
         refuse("algorithm", algorithm, f"be able to do this problem, but {reason}")
     able = [name for name, reason in reasons.items() if reason is None]
-    bids = sorted((_bid(name, problem, traits, budget) for name in able), key=lambda bid: bid.seconds)
+    bids = sorted((_bid(name, problem, traits, workspace) for name in able), key=lambda bid: bid.seconds)
     chosen = bids[0] if algorithm == "auto" else next(bid for bid in bids if bid.algorithm == algorithm)
     refusals = tuple((name, reason) for name, reason in reasons.items() if reason is not None)
     return _finish(Plan(problem, traits, budget, chosen.extents, chosen.algorithm, tuple(bids), refusals))
@@ -92,7 +93,7 @@ def plan_conv(problem: ConvProblem, traits: Traits, workspace: int | None, algor
 @lru_cache(maxsize=4096)
 def plan_window(problem: WindowProblem, traits: Traits, workspace: int | None) -> Plan:
     """Tiles for a sliding-window reduction; there is one way to compute it."""
-    budget = _budget(traits, workspace)
+    budget = _budget(traits, workspace, streamed=True)
 
     def needed(tile: WindowProblem) -> int:
         largest = max(tile.batch * prod(tile.outputs), padded_pixels(tile))
@@ -103,11 +104,12 @@ def plan_window(problem: WindowProblem, traits: Traits, workspace: int | None) -
     return _finish(Plan(problem, traits, budget, _extents(problem, needed, budget)))
 
 
-def _budget(traits: Traits, workspace: int | None) -> int:
-    if workspace is not None:
-        return workspace
-    # Where arrays cannot be assigned to, every tile is a part of the traced program: few of them, then.
-    return ACCELERATOR_WORKSPACE if traits.accelerator or not traits.writeable else CPU_WORKSPACE
+def _budget(traits: Traits, workspace: int | None, *, streamed: bool = False) -> int:
+    if traits.accelerator or not traits.writeable:
+        # Where arrays cannot be assigned to, every tile is a part of the traced program: few of them, then.
+        return ACCELERATOR_WORKSPACE if workspace is None else workspace
+    budget = CPU_WORKSPACE if workspace is None else workspace
+    return min(budget, CACHE) if streamed else budget
 
 
 def _finish(plan: Plan) -> Plan:
@@ -128,8 +130,11 @@ def _why_not(room: Algorithm, problem: ConvProblem, traits: Traits) -> str | Non
     return next((reason for core in _cores(problem) if (reason := room.why_not(core, traits))), None)
 
 
-def _bid(name: str, problem: ConvProblem, traits: Traits, budget: int) -> Candidate:
+def _bid(name: str, problem: ConvProblem, traits: Traits, workspace: int | None) -> Candidate:
     room = ALGORITHMS[name]
+    budget = _budget(
+        traits, workspace, streamed=not any(room.cost(core, traits).flops for core in _cores(problem))
+    )
 
     def needed(tile: ConvProblem) -> int:
         cores = _cores(tile)

@@ -19,7 +19,12 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     if problem.groups == 1:
         return Cost(problem.flops, 2 * gathered, 3, gathered)
     output = problem.pixels * problem.channels_out * problem.itemsize
-    return Cost(problem.flops, 4 * gathered + 2 * output, 5 + problem.groups, 2 * gathered + output)
+    scattered = (
+        20 * gathered // (problem.channels_in // problem.groups)
+    )  # few channels a group are moved one by one
+    return Cost(
+        problem.flops, 4 * gathered + scattered + 2 * output, 5 + problem.groups, 2 * gathered + output
+    )
 
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
