@@ -142,3 +142,11 @@ def test_config_is_of_this_context_only_and_nests():
 def test_config_refuses_what_is_no_number_of_bytes(value, error):
     with pytest.raises(error, match="workspace must be"):
         xconv.config(workspace=value)
+
+
+def test_a_transposed_convolution_whose_taps_meet_nothing_is_zero():
+    """Its padding crops the only element away, so that no algorithm gets anything to refuse."""
+    x, w = np.ones((1, 1, 2), "float32"), np.ones((2, 1, 1, 2), "float32")
+    options = {"stride": (3, 1), "dilation": (2, 1), "padding": ((-2, 4), (0, 0)), "groups": 2}
+    y = xconv.conv(x, w, **options)
+    assert xconv.conv_transpose(y, w, **options).tolist() == [[[0, 0]]]

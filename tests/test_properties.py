@@ -20,7 +20,7 @@ LAYOUTS = {
 def holds(backend, strategy, check, examples=100):
     """`check` holds for examples of `strategy`: fewer on a lazy backend, where each is traced and compiled."""
 
-    @hypothesis.settings(max_examples=5 if backend.lazy else examples)
+    @hypothesis.settings(max_examples=4 if backend.lazy else examples)
     @hypothesis.given(strategy)
     def run(example):
         check(example)

@@ -12,7 +12,7 @@ from xconv._algorithms import ALGORITHMS, Algorithm
 from xconv._config import workspace_setting
 from xconv._geometry import ConvProblem, WindowProblem, materialised
 from xconv._layout import Layout
-from xconv._movers import block, interleaved
+from xconv._movers import biased, block, interleaved
 from xconv._namespace import (
     Array,
     DType,
@@ -161,7 +161,7 @@ def finish(y: Array, b: Array | None, activation: Activation | None, result: DTy
     if y.dtype != result and dtype_kind(xp, result) == "integer":
         y = xp.astype(y, result)
     if b is not None:
-        y += b if b.dtype == y.dtype else xp.astype(b, y.dtype)
+        y = biased(y, b if b.dtype == y.dtype else xp.astype(b, y.dtype), xp)
     if activation is not None:
         y = activation(y)
     return y if y.dtype == result else xp.astype(y, result)

@@ -18,6 +18,7 @@ from xconv._namespace import (
     count_up,
     default_integer,
     full_like,
+    window_runs,
     window_view,
 )
 
@@ -90,6 +91,14 @@ def windows(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
         return view
     stacked = xp.stack([x[(slice(None), *tap, ...)] for tap in tap_slices(axes)], axis=len(axes) + 1)
     return xp.reshape(stacked, (x.shape[0], *outputs, *window, x.shape[-1]))
+
+
+def columns(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
+    """All windows of a padded block (N, *n, C) side by side: (N, *out, taps, C)."""
+    outputs = tuple(a.output for a in axes)
+    gathered = window_runs(x, outputs, tuple((a.window, a.stride, a.dilation) for a in axes))
+    gathered = windows(x, axes, xp) if gathered is None else gathered
+    return xp.reshape(gathered, (x.shape[0], *outputs, -1, x.shape[-1]))
 
 
 def running(x: Array, axes: Sequence[Axis], reduction: str, xp: Namespace) -> Array:
@@ -190,3 +199,14 @@ def interleaved(
         return y[(*(slice(None),) * axis, slice(0, outputs[axis - 1]), ...)]
 
     return along(1, ())
+
+
+def biased(y: Array, b: Array, xp: Namespace) -> Array:
+    """Add a bias (C,) to what is the caller's to change, (..., W, C): by rows where C alone is a short loop."""
+    if y.ndim < 3 or b.shape[0] > 64:
+        y += b
+        return y
+    *lead, width, channels = y.shape
+    rows = xp.reshape(y, (*lead, width * channels))
+    rows += xp.tile(b, (width,))
+    return xp.reshape(rows, y.shape)

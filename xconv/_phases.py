@@ -52,6 +52,8 @@ def phases(problem: ConvProblem) -> dict[tuple[int, ...], Phase]:
 def _phase(axis: Axis, r: int) -> tuple[slice, slice, Axis] | None:
     e, s, d = axis.input_dilation, axis.stride, axis.dilation
     period, step = e // gcd(s, e), e // gcd(d, e)
+    if not axis.size:
+        return None
     first = next((t for t in range(min(step, axis.window)) if (r * s + t * d - axis.low) % e == 0), None)
     if first is None:
         return None

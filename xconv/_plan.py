@@ -121,9 +121,10 @@ def _finish(plan: Plan) -> Plan:
 
 def _cores(problem: ConvProblem) -> list[ConvProblem]:
     """What an algorithm is given to do: the problem on a padded block, or each of its phases."""
-    if not problem.holes:
-        return [materialised(problem)]
-    return [materialised(phase.problem) for phase in phases(problem).values()]
+    parts = [phase.problem for phase in phases(problem).values()] if problem.holes else []
+    return [
+        materialised(part) for part in parts or [problem]
+    ]  # where no tap meets an element, as if there were no holes
 
 
 def _why_not(room: Algorithm, problem: ConvProblem, traits: Traits) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xconv._algorithms._cost import Cost
 from xconv._geometry import ConvProblem
-from xconv._movers import windows
+from xconv._movers import columns
 from xconv._namespace import Array, Namespace, Traits
 
 
@@ -29,7 +29,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     """(P, T C) @ (T C, O) for P pixels and T taps; with groups (G, P, T C/G) @ (G, T C/G, O/G)."""
-    gathered = windows(x, problem.axes, xp)  # (N, *out, *window, C), T taps in a window
+    gathered = columns(x, problem.axes, xp)  # (N, *out, T, C)
     shape = (problem.batch, *problem.outputs, problem.channels_out)
     pixels, taps, groups = problem.pixels, problem.taps, problem.groups
     inputs = problem.channels_in // groups
