@@ -354,6 +354,29 @@ def test_float16_accumulates_in_float32(backend, algorithm):
     assert_same(actual, np.array([2052, 60016], "float16").reshape(2, 1, 1))
 
 
+@thinned(
+    "mode, x_dtype, w_dtype, result",
+    [
+        (mode, *dtypes)
+        for mode in PAD_MODES
+        for dtypes in (
+            ("uint8", "float32", "float32"),
+            ("int8", "int8", None),
+            ("float16", "float16", "float16"),
+            ("float32", "complex64", "complex64"),
+        )
+    ],
+    every=5,
+)
+def test_padding_has_the_values_of_the_input_in_every_dtype(backend, mode, x_dtype, w_dtype, result):
+    require(backend, x_dtype, w_dtype)
+    result = sum_dtype(backend, x_dtype) if result is None else np.dtype(result)
+    home = case("dtype-padded", 2, kernel=(2, 2), padding=((2, 1), (0, 3)), pad_mode=mode)
+    padded = of(home, x_dtype, w_dtype)
+    actual, expected = run_conv(backend, xconv.conv, padded, result_dtype=result, make=small_integers)
+    assert_same(actual, expected)
+
+
 @thinned("algorithm", ALGORITHMS, every=3)
 def test_complex_numbers_are_not_conjugated(backend, algorithm):
     require(backend, "complex64")

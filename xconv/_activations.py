@@ -6,8 +6,9 @@ from collections.abc import Callable
 from math import isfinite, sqrt
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
+from xconv._dtypes import dtype_kind, wide
 from xconv._errors import door, refuse, refuse_type
-from xconv._namespace import Array, Namespace, dtype_kind, inspect, wide
+from xconv._namespace import Array, Namespace, inspect
 from xconv._special import between, log1p_exp, logistic, normal_cdf, number
 
 ActivationOption: TypeAlias = str | Callable[[Array], Array] | None

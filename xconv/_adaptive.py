@@ -10,22 +10,12 @@ from typing import Any
 
 from xconv._args import Ints, Shape, frozen, per_axis, pool_rank
 from xconv._config import workspace_setting
+from xconv._dtypes import default_float, default_integer, dtype_kind, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import WindowProblem, adaptive_bounds
 from xconv._layout import channel_axis
-from xconv._namespace import (
-    Array,
-    Namespace,
-    default_float,
-    default_integer,
-    dtype_kind,
-    empty_like,
-    inspect,
-    integers,
-    itemsize,
-    wide,
-)
+from xconv._namespace import Array, Namespace, empty_like, inspect, integers
 from xconv._problems import PoolSpec, pool_spec
 from xconv._tiles import Job, Operands, Origin
 from xconv._windows import check_norm, check_numeric, check_real

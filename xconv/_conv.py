@@ -6,17 +6,10 @@ from typing import Any
 
 from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, frozen
+from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
 from xconv._engine import convolve, enter, leave
 from xconv._errors import door
-from xconv._namespace import (
-    Array,
-    DType,
-    check_bias_dtype,
-    dtype_kind,
-    inspect,
-    permuted_axes,
-    sum_dtypes,
-)
+from xconv._namespace import Array, DType, inspect, permuted_axes
 from xconv._problems import conv_spec
 from xconv._ranks import fixed_rank
 

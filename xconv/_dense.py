@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xconv._activations import named_activation
+from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
 from xconv._engine import finish
 from xconv._errors import door, refuse
-from xconv._namespace import Array, DType, check_bias_dtype, dtype_kind, inspect, sum_dtypes
+from xconv._namespace import Array, DType, inspect
 
 
 @door

@@ -10,21 +10,11 @@ from functools import partial
 
 from xconv._algorithms import ALGORITHMS, Algorithm
 from xconv._config import workspace_setting
+from xconv._dtypes import SumDTypes, dtype_kind, itemsize
 from xconv._geometry import ConvProblem, WindowProblem, materialised
 from xconv._layout import Layout
 from xconv._movers import biased, block, interleaved
-from xconv._namespace import (
-    Array,
-    DType,
-    Namespace,
-    SumDTypes,
-    Traits,
-    dtype_kind,
-    full_like,
-    inspect,
-    itemsize,
-    permuted_axes,
-)
+from xconv._namespace import Array, DType, Namespace, Traits, full_like, inspect, permuted_axes
 from xconv._phases import periods, phases
 from xconv._plan import Plan, plan_conv, plan_window
 from xconv._tiles import Job, Operands, Origin, run, run_chunks

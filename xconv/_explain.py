@@ -124,7 +124,7 @@ def _lines(name: str, plan: Plan) -> list[str]:
             f"  axis {i}: {a.size} + pads ({a.low}, {a.high}), stride {a.stride}, dilation {a.dilation}, "
             f"input dilation {a.input_dilation} -> {a.output}"
         )
-    lines.append(f"  on {plan.traits.library} arrays, workspace {_size(plan.workspace)}")
+    lines.append(f"  on {plan.traits.namespace} arrays, workspace {_size(plan.workspace)}")
     if plan.traits.chunked:
         lines.append(
             "  each chunk, with its halo, is planned again when it is computed; as one piece it would be:"

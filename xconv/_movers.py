@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from xconv._borders import Run, runs
+from xconv._dtypes import default_integer
 from xconv._geometry import Axis, WindowProblem
 from xconv._namespace import (
     Array,
@@ -16,7 +17,6 @@ from xconv._namespace import (
     Namespace,
     assignable,
     count_up,
-    default_integer,
     full_like,
     window_runs,
     window_view,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from xconv._dtypes import dtype_kind, wide
 from xconv._errors import door, refuse, refuse_type
 from xconv._layout import channel_axis
-from xconv._namespace import Array, Namespace, dtype_kind, inspect, wide
+from xconv._namespace import Array, Namespace, inspect
 
 
 @door

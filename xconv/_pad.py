@@ -7,9 +7,10 @@ from typing import Any
 
 from xconv._args import checked_pad_mode, frozen, numeric_pads
 from xconv._borders import runs
+from xconv._dtypes import dtype_kind
 from xconv._errors import door, refuse, refuse_type
 from xconv._movers import continued
-from xconv._namespace import Array, dtype_kind, inspect
+from xconv._namespace import Array, inspect
 
 
 @door

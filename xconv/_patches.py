@@ -7,12 +7,13 @@ from math import prod
 
 from xconv._args import Ints, Padding, frozen, pads, per_axis, rank_and_batch
 from xconv._config import workspace_setting
+from xconv._dtypes import dtype_kind, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse
 from xconv._geometry import Axis, WindowProblem
 from xconv._layout import parse_layout, permuted
 from xconv._movers import one_axis_taps, windows
-from xconv._namespace import Array, Namespace, dtype_kind, inspect, itemsize, owned, wide
+from xconv._namespace import Array, Namespace, inspect, owned
 from xconv._problems import pool_spec
 from xconv._tiles import Job, Operands, Origin
 from xconv._windows import check_numeric

@@ -7,20 +7,12 @@ from functools import partial
 
 from xconv._args import Ints, Padding
 from xconv._config import workspace_setting
+from xconv._dtypes import default_float, default_integer, dtype_kind, identity, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import Axis, WindowProblem
 from xconv._movers import first_maximum, running
-from xconv._namespace import (
-    Array,
-    Namespace,
-    default_float,
-    default_integer,
-    dtype_kind,
-    identity,
-    itemsize,
-    wide,
-)
+from xconv._namespace import Array, Namespace
 from xconv._ranks import fixed_rank_pool
 from xconv._tiles import Job, Operands, Origin
 from xconv._windows import (

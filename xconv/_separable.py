@@ -10,21 +10,12 @@ from xconv._activations import ActivationOption, named_activation
 from xconv._algorithms import ALGORITHMS
 from xconv._args import Ints, Padding, check_bias, frozen
 from xconv._config import workspace_setting
+from xconv._dtypes import check_bias_dtype, dtype_kind, itemsize, sum_dtypes
 from xconv._engine import enter, execute, finish, leave, typed
 from xconv._errors import door, refuse
 from xconv._geometry import ConvProblem
 from xconv._layout import permuted
-from xconv._namespace import (
-    Array,
-    DType,
-    Namespace,
-    check_bias_dtype,
-    dtype_kind,
-    inspect,
-    itemsize,
-    permuted_axes,
-    sum_dtypes,
-)
+from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
 from xconv._problems import conv_spec
 from xconv._tiles import Job, Operands, Origin
 

@@ -8,19 +8,11 @@ from math import prod
 from typing import Any
 
 from xconv._args import Ints, Padding, Shape, frozen, inner_sizes, numeric_pads, per_axis, pool_rank
+from xconv._dtypes import default_integer, dtype_kind
 from xconv._engine import enter, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._layout import parse_layout
-from xconv._namespace import (
-    Array,
-    chunk_edges,
-    count_up,
-    default_integer,
-    defer,
-    dtype_kind,
-    empty_like,
-    inspect,
-)
+from xconv._namespace import Array, chunk_edges, count_up, defer, empty_like, inspect
 
 
 @door

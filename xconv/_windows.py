@@ -9,22 +9,12 @@ from typing import Any
 
 from xconv._args import Ints, Padding, frozen
 from xconv._config import workspace_setting
+from xconv._dtypes import default_float, dtype_kind, identity, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import Axis, WindowProblem
 from xconv._movers import running, window_counts
-from xconv._namespace import (
-    Array,
-    DType,
-    Namespace,
-    Traits,
-    default_float,
-    dtype_kind,
-    identity,
-    inspect,
-    itemsize,
-    wide,
-)
+from xconv._namespace import Array, DType, Namespace, Traits, inspect
 from xconv._problems import PoolSpec, pool_spec
 from xconv._tiles import Job, Operands, Origin
 
