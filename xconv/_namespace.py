@@ -151,7 +151,9 @@ def window_view(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
         return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
     if compat.is_torch_array(x):
         return x.as_strided(shape, strides)
-    return compat.array_namespace(x).lib.stride_tricks.as_strided(x, shape, strides)
+    from cupy.lib.stride_tricks import as_strided
+
+    return as_strided(x, shape, strides)
 
 
 def window_runs(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]) -> Array | None:
