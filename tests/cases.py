@@ -213,14 +213,15 @@ def cells(case):
 # -------------------------------------------------------------------------------------------------- selection
 
 
-def thinned(names, items, every):
+def thinned(names, items, every, *, heavy=None):
     """Parametrize a test with all items, or on a lazy backend, which traces and compiles each call, each `every`-th.
 
-    The test's module imports `pytest_generate_tests` from here.
+    Items for which `heavy(*item)` holds are then left out as well. The test's module imports `pytest_generate_tests`
+    from here.
     """
 
     def mark(function):
-        function.thinned = [*getattr(function, "thinned", []), (names, list(items), every)]
+        function.thinned = [*getattr(function, "thinned", []), (names, list(items), every, heavy)]
         return function
 
     return mark
@@ -228,9 +229,16 @@ def thinned(names, items, every):
 
 def pytest_generate_tests(metafunc):
     """Do what `thinned` says."""
-    for names, items, every in getattr(metafunc.function, "thinned", []):
+    for names, items, every, heavy in getattr(metafunc.function, "thinned", []):
         lazy = descriptions.load(metafunc.config.getoption("backend")).lazy
-        chosen = items[::every] if lazy else items
+        chosen = items
+        if lazy:
+            light = [
+                item
+                for item in items
+                if not (heavy and heavy(*(item if isinstance(item, tuple) else (item,))))
+            ]
+            chosen = light[::every]
         metafunc.parametrize(names, chosen, ids=[label(item) for item in chosen])
 
 

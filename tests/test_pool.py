@@ -1,6 +1,7 @@
 """`max_pool`, `avg_pool`, `lp_pool` and `reduce_window`, against the reference."""
 
 import itertools
+import math
 import random
 
 import numpy as np
@@ -187,6 +188,11 @@ WINDOW_GRID = [(case, reduction) for case in FULL_WINDOWS for reduction in REDUC
 EMPTY_GRID = [(case, r) for case in EMPTY_WINDOWS for r in REDUCTIONS if r != "mean"]
 
 
+def many_cells(case, *_):
+    """Whether a window has so many cells that each of them makes a compiler work for long."""
+    return math.prod(case.window) > 12
+
+
 def require(backend, dtype):
     if not backend.has(dtype):
         pytest.skip(f"{backend.name} has no {dtype}")
@@ -199,14 +205,14 @@ def test_names_of_cases_are_unique():
 # ---------------------------------------------------------------------------------------------------- max_pool
 
 
-@thinned("case", POOLS, every=13)
+@thinned("case", POOLS, every=13, heavy=many_cells)
 def test_max_pool_agrees_with_the_reference(backend, case):
     actual, expected = case.max_pool(backend, case.data())
     for one, other in zip(actual, expected, strict=True):
         assert_same(one, other)
 
 
-@thinned("case", POOLS[2:], every=17)
+@thinned("case", POOLS[2:], every=17, heavy=many_cells)
 def test_max_pool_with_ties(backend, case):
     """Whole numbers of a small range, so that most windows hold their largest element twice."""
     actual, expected = case.max_pool(backend, case.data(make=small_integers))
@@ -291,12 +297,12 @@ def test_indices_name_the_largest_elements(backend):
 # ---------------------------------------------------------------------------------------------------- avg_pool
 
 
-@thinned("case", POOLS[1:], every=13)
+@thinned("case", POOLS[1:], every=13, heavy=many_cells)
 def test_avg_pool_agrees_with_the_reference(backend, case):
     assert_close(*case.avg_pool(backend, case.data()))
 
 
-@thinned("case", POOLS[3:], every=13)
+@thinned("case", POOLS[3:], every=13, heavy=many_cells)
 def test_avg_pool_including_pads(backend, case):
     assert_close(*case.avg_pool(backend, case.data(), count_include_pad=True))
 
@@ -338,7 +344,7 @@ def test_avg_pool_of_float16_sums_in_float32(backend):
 # ----------------------------------------------------------------------------------------------------- lp_pool
 
 
-@thinned("case, p", itertools.product(POOLS, [1, 2, 3, 2.5]), every=71)
+@thinned("case, p", itertools.product(POOLS, [1, 2, 3, 2.5]), every=71, heavy=many_cells)
 def test_lp_pool_agrees_with_the_reference(backend, case, p):
     assert_close(*case.lp_pool(backend, case.data(), p))
 
