@@ -101,10 +101,8 @@ class _Call:
 def _one(job: Job, x: Array, operands: Operands, tile: Tile, xp: Namespace) -> tuple[Array, ...]:
     if job.problem.pad_mode == "constant":
         part = x if tile.entire else x[(*tile.source, ...)]
-        axes = (
-            () if tile.core is tile.problem else tile.problem.axes
-        )  # a problem with holes is done by phases
-        part = block(part, axes, job.dtype, job.fill, xp)
+        by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
+        part = block(part, () if by_phases else tile.problem.axes, job.dtype, job.fill, xp)
     else:
         part = _continued(job, x, tile, xp)
         part = part if part.dtype == job.dtype else xp.astype(part, job.dtype)
