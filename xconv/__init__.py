@@ -28,6 +28,7 @@ from xconv._adaptive import (
     global_lp_pool,
     global_max_pool,
 )
+from xconv._bound import plan
 from xconv._config import config
 from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv
 from xconv._dense import bilinear, dense
@@ -47,7 +48,9 @@ from xconv._pool import (
     max_pool3d,
 )
 from xconv._separable import separable_conv
+from xconv._show import show_config
 from xconv._transposed import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from xconv._tune import tune
 from xconv._unpool import max_unpool
 from xconv._windows import reduce_window
 
@@ -95,16 +98,19 @@ __all__ = [
     "max_unpool",
     "mish",
     "pad",
+    "plan",
     "prelu",
     "reduce_window",
     "relu",
     "relu6",
     "selu",
     "separable_conv",
+    "show_config",
     "sigmoid",
     "silu",
     "softmax",
     "softplus",
     "tanh",
+    "tune",
     "unfold",
 ]

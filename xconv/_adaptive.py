@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from xconv._args import Ints, Shape, frozen, per_axis, pool_rank
-from xconv._config import workspace_setting
+from xconv._config import settings
 from xconv._dtypes import default_float, default_integer, dtype_kind, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
@@ -17,7 +17,7 @@ from xconv._geometry import WindowProblem, adaptive_bounds
 from xconv._layout import channel_axis
 from xconv._namespace import Array, Namespace, empty_like, inspect, integers
 from xconv._problems import PoolSpec, pool_spec
-from xconv._tiles import Job, Operands, Origin
+from xconv._tiles import Job, Operands, Place
 from xconv._windows import check_norm, check_numeric, check_real
 
 
@@ -205,7 +205,7 @@ def _adaptive(
     problem = replace(spec.problem, itemsize=itemsize(xp, computed), copies=2 * len(dtypes))
     tail = (*outputs, problem.channels)
     work = partial(work, outputs=outputs)
-    job = Job(problem, work, computed, (tail,) * len(dtypes), dtypes, workspace=workspace_setting())
+    job = Job(problem, work, computed, (tail,) * len(dtypes), dtypes, settings=settings())
     results = execute(job, enter(x, spec.layout, xp, batched=batched), (), xp, traits)
     results = tuple(xp.reshape(y, (problem.batch, *tail)) for y in results)
     return tuple(leave(y, spec.layout, xp, batched=batched) for y in results)
@@ -222,7 +222,7 @@ def _adaptive_tile(
     x: Array,
     _: Operands,
     problem: WindowProblem,
-    origin: Origin,
+    place: Place,
     xp: Namespace,
     *,
     outputs: Shape,
@@ -247,7 +247,7 @@ def _adaptive_tile(
 
 
 def _adaptive_indices_tile(
-    job: Job, x: Array, _: Operands, problem: WindowProblem, origin: Origin, xp: Namespace, *, outputs: Shape
+    job: Job, x: Array, _: Operands, problem: WindowProblem, place: Place, xp: Namespace, *, outputs: Shape
 ) -> tuple[Array, Array]:
     best = best_place = None
     bounds = [adaptive_bounds(a.size, o) for a, o in zip(problem.axes, outputs, strict=True)]

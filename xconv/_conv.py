@@ -6,11 +6,12 @@ from typing import Any
 
 from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, frozen
-from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
+from xconv._dtypes import SumDTypes, check_bias_dtype, dtype_kind, sum_dtypes
 from xconv._engine import convolve, enter, leave
-from xconv._errors import door
-from xconv._namespace import Array, DType, inspect, permuted_axes
-from xconv._problems import conv_spec
+from xconv._errors import door, refuse
+from xconv._layout import permuted
+from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
+from xconv._problems import ConvSpec, conv_spec
 from xconv._ranks import fixed_rank
 
 
@@ -27,6 +28,7 @@ def conv(
     dilation: Ints = 1,
     groups: int = 1,
     layout: str = "NHWC",
+    residual: Array | None = None,
     activation: ActivationOption = None,
     dtype: DType | None = None,
     algorithm: str = "auto",
@@ -56,6 +58,8 @@ def conv(
     layout : str
         ``"NHWC"`` (kernel HWIO) or ``"NCHW"`` (kernel OIHW), also as ``"channels_last"`` and ``"channels_first"``,
         each for any number of spatial axes; or all three named, as in ``"NCHW,HWIO->NHWC"``.
+    residual : array of the result's shape, optional
+        Added after the bias and before the activation.
     activation : str or callable, optional
         Applied to the result tile by tile, while it is in cache: the name of one of xconv's activations, or a
         function of one array that works element by element.
@@ -64,7 +68,8 @@ def conv(
         float32; integers are exact and have the dtype that ``sum`` gives them; an integer array beside a floating one
         takes the floating dtype.
     algorithm : str
-        ``"auto"``, ``"pointwise"``, ``"direct"``, ``"im2col"`` or ``"depthwise"``.
+        ``"auto"``, ``"pointwise"``, ``"direct"``, ``"im2col"``, ``"banded"``, ``"depthwise"``, ``"winograd"`` or
+        ``"fft"``.
 
     Returns
     -------
@@ -92,7 +97,21 @@ def conv(
     >>> xconv.conv(x, w, stride=2, padding="same").ravel()
     array([321.,  43.])
     """
-    return _conv(x, w, b, stride, padding, pad_mode, dilation, groups, layout, activation, dtype, algorithm)
+    return _conv(
+        x,
+        w,
+        b,
+        stride,
+        padding,
+        pad_mode,
+        dilation,
+        groups,
+        layout,
+        activation,
+        dtype,
+        algorithm,
+        residual=residual,
+    )
 
 
 def _conv(
@@ -109,8 +128,9 @@ def _conv(
     dtype: DType | None,
     algorithm: str,
     input_dilation: Any = 1,
+    residual: Array | None = None,
 ) -> Array:
-    xp, traits = inspect({"b": b}, x=x, w=w)
+    xp, traits = inspect({"b": b, "residual": residual}, x=x, w=w)
     spec = conv_spec(
         x.shape,
         w.shape,
@@ -130,8 +150,23 @@ def _conv(
     if spec.kernel_shape is not None:
         w = xp.reshape(w, spec.kernel_shape)
     x = enter(x, spec.layout, xp, batched=spec.batched)
-    y = convolve(spec.problem, x, w, b, dtypes, function, frozen(algorithm), xp, traits)
+    if residual is not None:
+        residual = _inner_residual(residual, spec, dtypes, xp)
+    y = convolve(spec.problem, x, w, b, dtypes, function, frozen(algorithm), xp, traits, residual)
     return leave(y, spec.layout, xp, batched=spec.batched)
+
+
+def _inner_residual(residual: Array, spec: ConvSpec, dtypes: SumDTypes, xp: Namespace) -> Array:
+    """What is added to the result, (N, *out, O), from an array of the result's own shape."""
+    shape = (spec.problem.batch, *spec.problem.outputs, spec.problem.channels_out)
+    order = spec.layout.leave(batched=spec.batched)
+    expected = permuted(shape if spec.batched else shape[1:], order)
+    if tuple(residual.shape) != expected:
+        refuse("residual", residual, f"have the shape of the result, {list(expected)}")
+    check_bias_dtype(xp, residual, dtypes.result, "residual")
+    back = tuple(order.index(i) for i in range(len(order)))
+    residual = permuted_axes(residual, back, xp)
+    return residual if spec.batched else xp.expand_dims(residual, axis=0)
 
 
 conv1d, conv2d, conv3d = (fixed_rank(conv, spatial) for spatial in (1, 2, 3))

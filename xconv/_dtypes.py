@@ -43,11 +43,11 @@ def sum_dtypes(xp: Namespace, x: DType, w: DType, dtype: DType | None, terms: in
     return SumDTypes(compute, result, kind, itemsize(xp, compute))
 
 
-def check_bias_dtype(xp: Namespace, b: Array | None, result: DType) -> None:
-    """A bias that the result can hold."""
+def check_bias_dtype(xp: Namespace, b: Array | None, result: DType, name: str = "b") -> None:
+    """A bias, or another array to be added, that the result can hold."""
     kind = "integer" if b is None else dtype_kind(xp, b.dtype)
     if kind == "bool" or _ORDER[kind] > _ORDER[dtype_kind(xp, result)]:
-        refuse_type("b", b, f"be of a kind that a result of dtype {result} can hold")
+        refuse_type(name, b, f"be of a kind that a result of dtype {result} can hold")
 
 
 _ORDER = {"bool": 0, "integer": 1, "float": 2, "complex": 3}

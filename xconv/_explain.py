@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_co
 from xconv._engine import Planned, only_plan
 from xconv._errors import door, refuse
 from xconv._geometry import ConvProblem
+from xconv._namespace import Array, unfilled
 from xconv._patches import fold, unfold
 from xconv._phases import phases
 from xconv._plan import Plan
@@ -29,7 +30,7 @@ from xconv._separable import separable_conv
 from xconv._transposed import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from xconv._windows import reduce_window
 
-_PLANNED: tuple[Callable[..., Any], ...] = (
+PLANNED: tuple[Callable[..., Any], ...] = (
     *(conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv, separable_conv),
     *(conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d, unfold, fold),
     *(max_pool, max_pool1d, max_pool2d, max_pool3d, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d),
@@ -72,7 +73,7 @@ def explain(function: Callable[..., Any], /, *arguments: Any, **options: Any) ->
     function : callable
         A convolution, a transposed convolution, a pool over windows, `unfold` or `fold`.
     *arguments, **options
-        What it would be called with.
+        What it would be called with. The first may be a shape instead of an array; its dtype is then that of the next.
 
     Returns
     -------
@@ -91,14 +92,32 @@ def explain(function: Callable[..., Any], /, *arguments: Any, **options: Any) ->
     >>> xconv.explain(xconv.conv, x, w).algorithm
     'pointwise'
     """
-    if function not in _PLANNED:
-        refuse("function", function, f"be one of {', '.join(f.__name__ for f in _PLANNED)}")
+    return Explanation(function.__name__, planned(function, arguments, options))
+
+
+def planned(function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Plan:
+    """The plan of one call, which is not run."""
+    if function not in PLANNED:
+        refuse("function", function, f"be one of {', '.join(f.__name__ for f in PLANNED)}")
+    x, *others = arguments or (None,)
+    if isinstance(x, tuple | list):
+        x = stand_in(x, others)
     try:
         with only_plan():
-            function(*arguments, **options)
-    except Planned as planned:
-        return Explanation(function.__name__, planned.plan)
+            function(x, *others, **options)
+    except Planned as found:
+        return found.plan
     raise AssertionError(f"{function.__name__} was not planned")
+
+
+def stand_in(shape: Sequence[Any], others: Sequence[Any]) -> Array:
+    """An array that has a shape and no memory to speak of, of the library and dtype of the first array beside it."""
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in shape):
+        refuse("x", shape, "be an array, or a shape: integers that are not negative")
+    like = next((other for other in others if hasattr(other, "dtype")), None)
+    if like is None:
+        refuse("x", shape, "be an array where no other argument is one")
+    return unfilled(tuple(shape), like)
 
 
 def _lines(name: str, plan: Plan) -> list[str]:
@@ -131,14 +150,14 @@ def _lines(name: str, plan: Plan) -> list[str]:
         )
     if plan.candidates:
         lines.append(
-            f"  {'algorithm':<12} {'estimate':>10}   {'tiles':>5}   {'tile':<20} {'memory':>9}   moved outside matmul"
+            f"  {'algorithm':<12} {'estimate':>10}   {'tiles':>5}   {'tile':<20} {'memory':>9}   {'threads':<7}   moved"
         )
     for bid in plan.candidates:
         mark = ">" if bid.algorithm == plan.algorithm else " "
         tile = " x ".join(map(str, bid.extents))
         lines.append(
             f"{mark} {bid.algorithm:<12} {bid.seconds * 1e3:>7.3f} ms   {bid.tiles:>5}   {tile:<20} "
-            f"{_size(bid.cost.workspace):>9}   {_size(bid.cost.bytes)}"
+            f"{_size(bid.cost.workspace):>9}   {'tiles' if bid.threaded else 'BLAS':<7}   {_size(bid.cost.bytes)}"
         )
     lines.extend(f"  {algorithm} cannot: {reason}" for algorithm, reason in plan.refusals)
     if not plan.candidates:

@@ -10,8 +10,9 @@ Positions outside the spread input are padding; ``low`` and ``high`` may be nega
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise, product
 from math import prod
 from typing import NamedTuple, TypeVar
@@ -101,6 +102,7 @@ class ConvProblem:
     pad_mode: str = "constant"
     extra: int = 0  # bytes a tile holds for each output pixel, besides the sums themselves
     cast: bool = False  # whether the input has another dtype than the products
+    direct: bool = False  # only direct sums will do: integers held in floats, or a setting that asks for them
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -209,8 +211,18 @@ class Tile(NamedTuple):
     entire: bool  # the source is the whole input
 
 
-def cut(problem: Problem, edges: Sequence[Sequence[int]]) -> Iterator[Tile]:
+def cut(problem: Problem, edges: tuple[tuple[int, ...], ...]) -> Iterable[Tile]:
     """The tiles of ``problem`` between the given edges of the batch and of every output axis, in raster order."""
+    few = prod(len(e) - 1 for e in edges) <= 256
+    return _kept_cut(problem, edges) if few else _cut(problem, edges)
+
+
+@lru_cache(maxsize=256)
+def _kept_cut(problem: Problem, edges: tuple[tuple[int, ...], ...]) -> tuple[Tile, ...]:
+    return tuple(_cut(problem, edges))
+
+
+def _cut(problem: Problem, edges: tuple[tuple[int, ...], ...]) -> Iterator[Tile]:
     batches, *spatial = (tuple(pairwise(e)) for e in edges)
     sizes = tuple(axis.size for axis in problem.axes)
     for start, stop in batches:
@@ -233,12 +245,17 @@ def materialised(problem: T) -> T:
     return replace(problem, axes=tuple(axis.materialised() for axis in problem.axes), pad_mode="constant")
 
 
-def edges(size: int, extent: int) -> tuple[int, ...]:
-    """Edges that cut ``size`` into as few pieces of at most ``extent`` as possible, as even as possible."""
+def edges(size: int, extent: int, step: int = 1) -> tuple[int, ...]:
+    """Edges that cut ``size`` into as few pieces of at most ``extent`` as possible, as even as possible.
+
+    Where ``extent`` is a multiple of ``step``, so are they.
+    """
     if size == 0:
         return (0,)
-    count = -(-size // extent)
-    return tuple(size * i // count for i in range(count + 1))
+    if extent % step:
+        step = 1
+    count, steps = -(-size // extent), -(-size // step)
+    return tuple(min(steps * i // count * step, size) for i in range(count + 1))
 
 
 def same_pads(size: int, window: int, stride: int, dilation: int, *, lower: bool = False) -> tuple[int, int]:

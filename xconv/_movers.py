@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from math import prod
 
 from xconv._borders import Run, runs
 from xconv._dtypes import default_integer
@@ -18,6 +19,9 @@ from xconv._namespace import (
     assignable,
     count_up,
     full_like,
+    laid_out,
+    packed,
+    spare,
     window_runs,
     window_view,
 )
@@ -33,7 +37,12 @@ def block(x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespa
             x = spread(x, axis, a.input_dilation, fill, xp)
             x = continued(x, axis, runs(-a.low, a.spread + a.high, a.spread, "constant"), fill, xp)
         return x
-    target = full_like(x, (x.shape[0], *(a.spread + a.low + a.high for a in axes), x.shape[-1]), fill, dtype)
+    shape = (x.shape[0], *(a.spread + a.low + a.high for a in axes), x.shape[-1])
+    target = spare("block", shape, dtype, x)
+    if target is None:
+        target = full_like(x, shape, fill, dtype)
+    else:
+        target[...] = fill
     inside = tuple(slice(max(a.low, 0), max(a.low, 0) + a.spread, a.input_dilation) for a in axes)
     target[(slice(None), *inside, slice(None))] = x
     return target
@@ -98,7 +107,50 @@ def columns(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
     outputs = tuple(a.output for a in axes)
     gathered = window_runs(x, outputs, tuple((a.window, a.stride, a.dilation) for a in axes))
     gathered = windows(x, axes, xp) if gathered is None else gathered
-    return xp.reshape(gathered, (x.shape[0], *outputs, -1, x.shape[-1]))
+    return packed(gathered, (x.shape[0], *outputs, prod(a.window for a in axes), x.shape[-1]), "windows", xp)
+
+
+def tiled(x: Array, axes: Sequence[Axis | None], m: int, xp: Namespace) -> Array:
+    """Tiles of m + 2 that overlap by 2, along the axes given, of a padded block (N, *n, C).
+
+    What is missing at the end is zeros. The result is (points, N, *n, C): the elements of a tile, in raster order, come
+    first, and an axis given is as long as there are tiles.
+    """
+    given = [i for i, axis in enumerate(axes) if axis is not None]
+    tiles = [1 if a is None else -(-a.output // m) for a in axes]
+    short = tuple(0 if a is None else t * m + 2 - a.size for a, t in zip(axes, tiles, strict=True))
+    if any(short):
+        x = block(
+            x, [Axis(n, 1, high=high) for n, high in zip(x.shape[1:-1], short, strict=True)], x.dtype, 0, xp
+        )
+    steps = [Axis(n, 1) if a is None else Axis(n, m + 2, m) for n, a in zip(x.shape[1:-1], axes, strict=True)]
+    view = windows(x, steps, xp)  # (N, *n, *window, C)
+    rank = len(axes)
+    order = (
+        *(1 + rank + i for i in given),
+        *range(rank + 1),
+        *(1 + rank + i for i in range(rank) if axes[i] is None),
+    )
+    view = xp.permute_dims(view, (*order, 2 * rank + 1))
+    return xp.reshape(
+        view, ((m + 2) ** len(given), *view.shape[len(given) : len(given) + rank + 1], x.shape[-1])
+    )
+
+
+def untiled(
+    y: Array, axes: Sequence[int], m: int, outputs: tuple[int, ...], out: Array | None, xp: Namespace
+) -> Array:
+    """Tiles of m, (results, N, *tiles, O) along ``axes``, put side by side and cropped: (N, *outputs, O)."""
+    given, (_, batch, *tiles, channels) = len(axes), y.shape
+    y = xp.reshape(y, (*(m,) * given, *y.shape[1:]))
+    order, whole = [given], tuple(n * m if i in axes else n for i, n in enumerate(tiles))
+    for i in range(len(outputs)):
+        order += [given + 1 + i, axes.index(i)] if i in axes else [given + 1 + i]
+    y = xp.permute_dims(y, (*order, given + len(outputs) + 1))
+    if whole == outputs:
+        return laid_out(y, (batch, *whole, channels), out, xp)
+    y = packed(y, (batch, *whole, channels), "whole tiles" if out is not None else None, xp)
+    return y[(slice(None), *map(slice, outputs), slice(None))]
 
 
 def running(x: Array, axes: Sequence[Axis], reduction: str, xp: Namespace) -> Array:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
+from threading import local
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -19,6 +22,13 @@ DType: TypeAlias = Any
 Namespace: TypeAlias = ModuleType
 
 
+# What `show_config` looks for, by the names under which it is installed.
+KNOWN_LIBRARIES = (
+    *("numpy", "torch", "jax", "dask", "cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x"),
+    "array-api-strict",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What the planner may know of the arrays at hand."""
@@ -27,9 +37,11 @@ class Traits:
     accelerator: bool = False
     writeable: bool = True  # a fresh array can be assigned to
     chunked: bool = False  # cut into blocks that another scheduler computes
+    threads: bool = False  # array operations of several threads run at the same time
+    fft: bool = True  # has the Fourier transforms of the standard, which are an extension
 
 
-NUMPY = Traits("numpy")
+NUMPY = Traits("numpy", threads=True)
 
 
 def inspect(optional: Mapping[str, Array | None] = {}, /, **required: Array) -> tuple[Namespace, Traits]:
@@ -85,6 +97,8 @@ def _traits(xp: Namespace, device: str) -> Traits:
         accelerator=elsewhere or compat.is_cupy_namespace(xp),
         writeable=assignable(xp),
         chunked=compat.is_dask_namespace(xp),
+        threads=compat.is_numpy_namespace(xp),
+        fft=hasattr(xp, "fft"),
     )
 
 
@@ -100,10 +114,29 @@ def integers(values: Sequence[int], like: Array) -> Array:
     return xp.asarray(values, dtype=xp.asarray([0]).dtype, device=_device(like))
 
 
+def constant(values: tuple[Any, ...], dtype: DType, like: Array) -> Array:
+    """Fixed numbers as an array beside ``like``; on NumPy made once."""
+    if isinstance(like, np.ndarray):
+        return _numpy_constant(values, dtype)
+    xp = compat.array_namespace(like)
+    return xp.asarray(values, dtype=dtype, device=_device(like))
+
+
+@lru_cache(maxsize=64)
+def _numpy_constant(values: tuple[Any, ...], dtype: DType) -> Array:
+    return np.asarray(values, dtype=dtype)
+
+
 def empty_like(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     """A fresh, unset array beside ``like``."""
     xp = compat.array_namespace(like)
     return xp.empty(shape, dtype=dtype, device=_device(like))
+
+
+def unfilled(shape: tuple[int, ...], like: Array) -> Array:
+    """An array of this shape beside ``like`` and of its dtype, all of whose elements are one."""
+    xp = compat.array_namespace(like)
+    return xp.broadcast_to(xp.zeros((1,) * len(shape), dtype=like.dtype, device=_device(like)), shape)
 
 
 def full_like(like: Array, shape: tuple[int, ...], value: complex, dtype: DType) -> Array:
@@ -126,6 +159,80 @@ def permuted_axes(array: Array, order: tuple[int, ...], xp: Namespace) -> Array:
     if order == tuple(range(len(order))):
         return array
     return xp.permute_dims(array, order)
+
+
+class _Scratch(local):
+    """Memory that one thread uses again from tile to tile, by its purpose; None where nothing is kept."""
+
+    kept: dict[str, np.ndarray[Any, Any]] | None = None
+
+
+_scratch = _Scratch()
+
+
+@contextmanager
+def scratch() -> Iterator[None]:
+    """Inside, `spare` arrays of this thread are kept and given out again; fresh memory costs more than a matmul."""
+    before, _scratch.kept = _scratch.kept, {}
+    try:
+        yield
+    finally:
+        _scratch.kept = before
+
+
+def spare(purpose: str, shape: tuple[int, ...], dtype: DType, like: Array) -> Array | None:
+    """An unset array whose content nobody needs after the tile, or None where none is kept."""
+    if _scratch.kept is None or not isinstance(like, np.ndarray):
+        return None
+    size = prod(shape)
+    found = _scratch.kept.get(purpose)
+    if found is None or found.size < size or found.dtype != dtype:
+        found = _scratch.kept[purpose] = np.empty(size, dtype)
+    return found[:size].reshape(shape)
+
+
+def packed(x: Array, shape: tuple[int, ...], purpose: str | None, xp: Namespace) -> Array:
+    """``x`` laid out in raster order, in spare memory if there is a purpose, as an array of this shape."""
+    target = spare(purpose, x.shape, x.dtype, x) if purpose is not None else None
+    if target is None or is_contiguous(x):
+        return xp.reshape(x, shape)
+    target[...] = x
+    return target.reshape(shape)
+
+
+def laid_out(x: Array, shape: tuple[int, ...], out: Array | None, xp: Namespace) -> Array:
+    """The same in the memory of ``out``, an array of this shape, where that can be reshaped."""
+    if out is None or not is_contiguous(out):
+        return xp.reshape(x, shape)
+    out.reshape(x.shape)[...] = x
+    return out
+
+
+def in_tiles() -> bool:
+    """Whether this thread is at work on tiles."""
+    return _scratch.kept is not None
+
+
+numpy_matmul = np.matmul
+NumPyArray = np.ndarray
+
+
+def is_contiguous(out: Array) -> bool:
+    """Whether reshaping it gives the same memory, for certain."""
+    return isinstance(out, np.ndarray) and bool(out.flags.c_contiguous)
+
+
+def same_memory(a: Array, b: Array) -> bool:
+    """Whether two arrays of NumPy are one, element by element."""
+    return bool(
+        a is b
+        or (
+            isinstance(a, np.ndarray)
+            and a.shape == b.shape
+            and a.strides == b.strides
+            and a.__array_interface__["data"] == b.__array_interface__["data"]
+        )
+    )
 
 
 def window_view(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]) -> Array | None:
@@ -169,8 +276,12 @@ def window_runs(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
     view = np.asarray(window_view(x, outputs, steps))
     shape, strides = (*view.shape[:-2], window * channels), (*view.strides[:-2], size)
     rows = np.lib.stride_tricks.as_strided(view, shape, strides, writeable=False)
-    copied = np.ascontiguousarray(rows.view(np.dtype((np.void, run))))
-    return copied.view(x.dtype).reshape(view.shape)
+    opaque = rows.view(np.dtype((np.void, run)))
+    target = spare("windows", view.shape, x.dtype, x)
+    if target is None:
+        return np.ascontiguousarray(opaque).view(x.dtype).reshape(view.shape)
+    target.reshape(shape).view(opaque.dtype)[...] = opaque
+    return target
 
 
 def chunk_edges(x: Array) -> tuple[tuple[int, ...], ...]:

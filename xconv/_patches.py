@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import prod
 
 from xconv._args import Ints, Padding, frozen, pads, per_axis, rank_and_batch
-from xconv._config import workspace_setting
+from xconv._config import settings
 from xconv._dtypes import dtype_kind, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse
@@ -15,7 +15,7 @@ from xconv._layout import parse_layout, permuted
 from xconv._movers import one_axis_taps, windows
 from xconv._namespace import Array, Namespace, inspect, owned
 from xconv._problems import pool_spec
-from xconv._tiles import Job, Operands, Origin
+from xconv._tiles import Job, Operands, Place
 from xconv._windows import check_numeric
 
 
@@ -61,7 +61,7 @@ def unfold(
     count = prod(axis.window for axis in spec.problem.axes)
     problem = replace(spec.problem, itemsize=itemsize(xp, x.dtype), copies=2 * count)
     tails = ((problem.channels * count,),)
-    job = Job(problem, _columns_tile, x.dtype, tails, (x.dtype,), workspace=workspace_setting())
+    job = Job(problem, _columns_tile, x.dtype, tails, (x.dtype,), settings=settings())
     (y,) = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits)
     return leave(y, spec.layout, xp, batched=spec.batched)
 
@@ -140,13 +140,13 @@ def fold(
     result = computed if dtype_kind(xp, columns.dtype) == "integer" else columns.dtype
     problem = WindowProblem(batch, transposed, features, itemsize(xp, computed), copies=1)
     tails = ((features // prod(lengths),),)
-    job = Job(problem, _overlap_add_tile, computed, tails, (result,), workspace=workspace_setting())
+    job = Job(problem, _overlap_add_tile, computed, tails, (result,), settings=settings())
     (y,) = execute(job, enter(columns, seats, xp, batched=batched), (), xp, traits)
     return leave(y, seats, xp, batched=batched)
 
 
 def _columns_tile(
-    job: Job, x: Array, _: Operands, problem: WindowProblem, origin: Origin, xp: Namespace
+    job: Job, x: Array, _: Operands, problem: WindowProblem, place: Place, xp: Namespace
 ) -> tuple[Array]:
     spatial = len(problem.axes)
     y = xp.moveaxis(windows(x, problem.axes, xp), -1, 1 + spatial)  # (N, *out, C, *window)
@@ -154,7 +154,7 @@ def _columns_tile(
 
 
 def _overlap_add_tile(
-    job: Job, x: Array, _: Operands, problem: WindowProblem, origin: Origin, xp: Namespace
+    job: Job, x: Array, _: Operands, problem: WindowProblem, place: Place, xp: Namespace
 ) -> tuple[Array]:
     """An output meets tap t of a window where the spread columns, seen through the flipped window, have theirs.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 
 from xconv._algorithms import ALGORITHMS, Algorithm
 from xconv._algorithms._cost import Cost
+from xconv._config import Settings
 from xconv._errors import refuse
 from xconv._geometry import (
     Axis,
@@ -23,19 +24,18 @@ from xconv._geometry import (
     materialised,
     padded_pixels,
 )
+from xconv._machine import cache_bytes, cores
 from xconv._namespace import Traits
 from xconv._phases import phases
+from xconv._products import LARGE
+from xconv._rates import ACCELERATOR, CPU, GRAIN, SLOWDOWN, Rates
+from xconv._remembered import choice
 
-CPU_WORKSPACE = 16 * 2**20
+CPU_WORKSPACE = 64 * 2**20
 ACCELERATOR_WORKSPACE = 256 * 2**20
-CACHE = 2 * 2**20  # where tiles are only streamed through, without a matmul, they stay in a core's own cache
-
-# Rough figures that rank algorithms; only their ratios matter. Measured 2026-11 on two cores of a server CPU
-# with OpenBLAS and AVX-512, float32; an accelerator's are those of a large GPU.
-_FLOPS_PER_SECOND = {False: 150e9, True: 30e12}
-_BYTES_PER_SECOND = {False: 12e9, True: 2e12}
-_SECONDS_PER_CALL = {False: 0.7e-6, True: 5e-6}
-_SLOWDOWN = {"float": 1.0, "complex": 4.0, "integer": 40.0}  # of a matmul, against floats of the same size
+UNKNOWN_CACHE = 2**20
+FILL = 4  # times the cache of a core is what a tile may need: products pay for larger tiles before misses do
+SHARE = 4  # tiles that run at once share the workspace; this many fit, whatever the number of threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,9 @@ class Candidate:
 
     algorithm: str
     extents: tuple[int, ...]
+    step: int
     tiles: int
+    threaded: bool
     cost: Cost
     seconds: float
 
@@ -57,43 +59,68 @@ class Plan:
     traits: Traits
     workspace: int
     extents: tuple[int, ...]  # of a tile: batch, then every output axis
+    step: int = 1  # tiles begin at multiples of it
+    threaded: bool = False  # tiles run on threads of their own, rather than matmuls on those of BLAS
+    memory: int = 0  # bytes that a tile needs
     algorithm: str = "window"
     candidates: tuple[Candidate, ...] = ()  # best first
     refusals: tuple[tuple[str, str], ...] = ()
     whole: Tile | None = None  # the only tile, where one is enough
-
-    @property
-    def edges(self) -> tuple[tuple[int, ...], ...]:
-        """Where the tiles begin and end, along the batch and every output axis."""
-        sizes = (self.problem.batch, *self.problem.outputs)
-        return tuple(edges(size, extent) for size, extent in zip(sizes, self.extents, strict=True))
+    edges: tuple[tuple[int, ...], ...] = ()  # of the tiles, along the batch and every output axis
 
     @property
     def tiles(self) -> int:
         """Number of tiles."""
         return prod(len(e) - 1 for e in self.edges)
 
+    @property
+    def at_once(self) -> int:
+        """How many tiles may be in work at once, for memory's sake."""
+        return max(self.workspace // max(self.memory, 1), 1)
+
 
 @lru_cache(maxsize=4096)
-def plan_conv(problem: ConvProblem, traits: Traits, workspace: int | None, algorithm: str) -> Plan:
-    """Rank the algorithms for ``problem`` and take the cheapest, or the one that is named."""
-    budget = _budget(traits, workspace)
+def plan_conv(
+    problem: ConvProblem, traits: Traits, settings: Settings, algorithm: str, *, bound: bool = False
+) -> Plan:
+    """Rank the algorithms for ``problem`` and take the cheapest, or the one that is named.
+
+    Where the kernel is ``bound`` already, making it ready costs nothing.
+    """
     if algorithm != "auto" and algorithm not in ALGORITHMS:
         refuse("algorithm", algorithm, f"be one of {', '.join(repr(name) for name in ('auto', *ALGORITHMS))}")
+    budget = _budget(traits, settings)
     reasons = {name: _why_not(room, problem, traits) for name, room in ALGORITHMS.items()}
     if reason := reasons.get(algorithm):
         refuse("algorithm", algorithm, f"be able to do this problem, but {reason}")
     able = [name for name, reason in reasons.items() if reason is None]
-    bids = sorted((_bid(name, problem, traits, workspace) for name in able), key=lambda bid: bid.seconds)
-    chosen = bids[0] if algorithm == "auto" else next(bid for bid in bids if bid.algorithm == algorithm)
+    bids = sorted(
+        (_bid(name, problem, traits, settings, bound=bound) for name in able), key=lambda bid: bid.seconds
+    )
+    if algorithm == "auto":
+        algorithm = choice(problem, traits, bound=bound) or "auto"
+    chosen = next((bid for bid in bids if bid.algorithm == algorithm), bids[0])
     refusals = tuple((name, reason) for name, reason in reasons.items() if reason is not None)
-    return _finish(Plan(problem, traits, budget, chosen.extents, chosen.algorithm, tuple(bids), refusals))
+    return _finish(
+        Plan(
+            problem,
+            traits,
+            budget,
+            chosen.extents,
+            chosen.step,
+            chosen.threaded,
+            chosen.cost.workspace,
+            chosen.algorithm,
+            tuple(bids),
+            refusals,
+        )
+    )
 
 
 @lru_cache(maxsize=4096)
-def plan_window(problem: WindowProblem, traits: Traits, workspace: int | None) -> Plan:
+def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> Plan:
     """Tiles for a sliding-window reduction; there is one way to compute it."""
-    budget = _budget(traits, workspace, streamed=True)
+    budget = _budget(traits, settings)
 
     def needed(tile: WindowProblem) -> int:
         largest = max(tile.batch * prod(tile.outputs), padded_pixels(tile))
@@ -101,22 +128,37 @@ def plan_window(problem: WindowProblem, traits: Traits, workspace: int | None) -
             tile.channels * tile.itemsize * (input_copies(tile) * padded_pixels(tile) + tile.copies * largest)
         )
 
-    return _finish(Plan(problem, traits, budget, _extents(problem, needed, budget)))
+    def seconds(tile: WindowProblem) -> float:
+        taps = sum(axis.window for axis in tile.axes)
+        return 3 * taps * padded_pixels(tile) * tile.channels * tile.itemsize / CPU.near
+
+    streamed = min(budget // SHARE, _cache(settings)) if traits.threads else budget
+    extents = _extents(problem, needed, streamed)
+    if traits.threads:
+        extents = _grained(problem, extents, seconds)
+    memory = needed(_tile_of(problem, extents))
+    return _finish(Plan(problem, traits, budget, extents, 1, traits.threads, memory))
 
 
-def _budget(traits: Traits, workspace: int | None, *, streamed: bool = False) -> int:
-    if traits.accelerator or not traits.writeable:
-        # Where arrays cannot be assigned to, every tile is a part of the traced program: few of them, then.
-        return ACCELERATOR_WORKSPACE if workspace is None else workspace
-    budget = CPU_WORKSPACE if workspace is None else workspace
-    return min(budget, CACHE) if streamed else budget
+def _budget(traits: Traits, settings: Settings) -> int:
+    if settings.workspace is not None:
+        return settings.workspace
+    # Where arrays cannot be assigned to, every tile is a part of the traced program: few of them, then.
+    return ACCELERATOR_WORKSPACE if traits.accelerator or not traits.writeable else CPU_WORKSPACE
+
+
+def _cache(settings: Settings) -> int:
+    return settings.cache or cache_bytes(2) or UNKNOWN_CACHE
 
 
 def _finish(plan: Plan) -> Plan:
+    sizes = (plan.problem.batch, *plan.problem.outputs)
+    steps = (1, *(plan.step,) * len(plan.problem.axes))
+    plan = replace(plan, edges=tuple(map(edges, sizes, plan.extents, steps)))
     if plan.tiles != 1:
         return plan
     (tile,) = cut(plan.problem, plan.edges)
-    return replace(plan, whole=tile)
+    return replace(plan, whole=tile, threaded=False)
 
 
 def _cores(problem: ConvProblem) -> list[ConvProblem]:
@@ -131,39 +173,90 @@ def _why_not(room: Algorithm, problem: ConvProblem, traits: Traits) -> str | Non
     return next((reason for core in _cores(problem) if (reason := room.why_not(core, traits))), None)
 
 
-def _bid(name: str, problem: ConvProblem, traits: Traits, workspace: int | None) -> Candidate:
-    room = ALGORITHMS[name]
-    budget = _budget(
-        traits, workspace, streamed=not any(room.cost(core, traits).flops for core in _cores(problem))
-    )
+def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *, bound: bool) -> Candidate:
+    """The faster of two ways: large products shared out among the threads, or tiles that about fit a core's cache."""
+    room, budget = ALGORITHMS[name], _budget(traits, settings)
+    rates = ACCELERATOR if traits.accelerator else CPU
+    cores_ = _cores(problem)
+    whole = [room.cost(core, traits) for core in cores_]
+    step = max(cost.step for cost in whole)
+    if not bound:
+        budget = max(budget - sum(cost.bound for cost in whole), 1)
 
     def needed(tile: ConvProblem) -> int:
-        cores = _cores(tile)
-        largest = max(map(padded_pixels, cores), default=0)
-        block = input_copies(tile) * largest * tile.channels_in * tile.itemsize
-        whole = tile.batch == problem.batch and tile.outputs == problem.outputs
-        outputs = (0 if whole else 1) + (2 if tile.holes else 0)  # phases stand beside what they are put into
-        output = outputs * tile.pixels * tile.channels_out * tile.itemsize
-        temporary = max((room.cost(core, traits).workspace for core in cores), default=0)
-        return block + output + max(tile.pixels * tile.extra, temporary)
+        return _needed(room, tile, problem, traits)
 
-    extents = _extents(problem, needed, budget)
-    tile = _tile_of(problem, extents)
-    count = Plan(problem, traits, budget, extents).tiles
-    costs = [room.cost(core, traits) for core in _cores(tile)]
-    memory = needed(tile)
-    moved = memory + sum(cost.bytes - cost.workspace for cost in costs)
-    calls = sum(cost.calls + 5 for cost in costs)
-    total = Cost(sum(cost.flops for cost in costs) * count, moved * count, calls * count, memory)
-    seconds = (
-        total.flops * _SLOWDOWN[problem.kind] * (problem.itemsize / 4) / _FLOPS_PER_SECOND[traits.accelerator]
-        + total.bytes / _BYTES_PER_SECOND[traits.accelerator]
-        + total.calls * _SECONDS_PER_CALL[traits.accelerator]
+    def seconds(tile: ConvProblem) -> float:
+        costs = [room.cost(core, traits) for core in _cores(tile)]
+        near = needed(tile) <= FILL * _cache(settings)
+        return _seconds(costs, problem, rates._replace(far=rates.near) if near else rates)
+
+    def ways() -> Iterator[Candidate]:
+        streamed = not traits.accelerator and traits.writeable and not any(cost.flops for cost in whole)
+        most = min(budget, _cache(settings)) if streamed else budget
+        yield candidate(_extents(problem, needed, most, step), rates, threaded=False)
+        if traits.threads:
+            extents = _extents(problem, needed, min(budget // SHARE, FILL * _cache(settings)), step)
+            extents = _grained(problem, extents, seconds, step)
+            yield candidate(extents, rates, threaded=True)
+
+    def candidate(extents: tuple[int, ...], rates: Rates, *, threaded: bool) -> Candidate:
+        tile = _tile_of(problem, extents)
+        sizes, steps = (problem.batch, *problem.outputs), (1, *(step,) * len(problem.axes))
+        count = prod(len(edges(*cut)) - 1 for cut in zip(sizes, extents, steps, strict=True))
+        costs, memory = [room.cost(core, traits) for core in _cores(tile)], needed(tile)
+        if memory <= FILL * _cache(settings):
+            rates = rates._replace(far=rates.near)
+        if threaded:
+            at_once = max(min(cores(), count, budget // max(memory, 1)), 1)
+            time = rates.start + -(-count // at_once) * _seconds(costs, problem, rates)
+        else:
+            shared = traits.threads and sum(cost.flops for cost in costs) > 2 * LARGE
+            gain = 1 + rates.shared * (cores() - 1) if shared else 1
+            time = count * _seconds(costs, problem, rates._replace(flops=rates.flops * gain))
+        flops, moved, calls = (sum(part) for part in zip(*(cost[:3] for cost in costs), strict=True))
+        if not bound:
+            time += sum(
+                _flops_seconds(cost.bind_flops, problem, rates) + cost.bind_bytes / rates.far
+                for cost in whole
+            )
+        return Candidate(
+            name,
+            extents,
+            step,
+            count,
+            threaded and count > 1,
+            Cost(flops * count, moved * count, calls * count, memory, bound=sum(c.bound for c in whole)),
+            time,
+        )
+
+    return min(ways(), key=lambda bid: bid.seconds)
+
+
+def _needed(room: Algorithm, tile: ConvProblem, problem: ConvProblem, traits: Traits) -> int:
+    """Bytes beyond the result that a tile of ``problem`` needs."""
+    cores_ = _cores(tile)
+    largest = max(map(padded_pixels, cores_), default=0)
+    block = input_copies(tile) * largest * tile.channels_in * tile.itemsize
+    whole = tile.batch == problem.batch and tile.outputs == problem.outputs
+    outputs = (0 if whole else 1) + (2 if tile.holes else 0)  # phases stand beside what they are put into
+    output = outputs * tile.pixels * tile.channels_out * tile.itemsize
+    temporary = max((room.cost(core, traits).workspace for core in cores_), default=0)
+    return block + output + max(tile.pixels * tile.extra, temporary)
+
+
+def _seconds(costs: list[Cost], problem: ConvProblem, rates: Rates) -> float:
+    return sum(
+        _flops_seconds(cost.flops, problem, rates) + cost.bytes / rates.far + (cost.calls + 5) * rates.call
+        for cost in costs
     )
-    return Candidate(name, extents, count, total, seconds)
 
 
-def _extents(problem: T, needed: Callable[[T], int], budget: int) -> tuple[int, ...]:
+def _flops_seconds(flops: int, problem: ConvProblem, rates: Rates) -> float:
+    return flops * SLOWDOWN[problem.kind] * (problem.itemsize / 4) / rates.flops
+
+
+def _extents(problem: T, needed: Callable[[T], int], budget: int, step: int = 1) -> tuple[int, ...]:
     """The largest tile that needs no more than ``budget`` bytes: the batch is cut first, then axis by axis."""
     sizes = (problem.batch, *problem.outputs)
     extents = list(sizes)
@@ -172,9 +265,47 @@ def _extents(problem: T, needed: Callable[[T], int], budget: int) -> tuple[int, 
     for dim, size in enumerate(sizes):
         while extents[dim] > 1 and (bytes_ := needed(_tile_of(problem, tuple(extents)))) > budget:
             smaller = min(extents[dim] - 1, max(1, extents[dim] * budget // bytes_))
-            count = -(-size // smaller)
-            extents[dim] = -(-size // count)  # as even as possible
+            extents[dim] = _extent(size, smaller, step if dim else 1)
     return tuple(extents)
+
+
+def _extent(size: int, most: int, step: int) -> int:
+    """The largest piece when ``size`` is cut as evenly as possible into pieces of at most ``most``."""
+    if most < step:
+        step = 1
+    steps, most = -(-size // step), most // step
+    count = -(-steps // most)
+    return min(-(-steps // count) * step, size)
+
+
+def _grained(
+    problem: T, extents: tuple[int, ...], seconds: Callable[[T], float], step: int = 1
+) -> tuple[int, ...]:
+    """Smaller tiles where larger ones would leave threads without work: an even number, each worth its while."""
+    sizes = (problem.batch, *problem.outputs)
+    if 0 in sizes:
+        return extents
+    count = prod(-(-size // extent) for size, extent in zip(sizes, extents, strict=True))
+    wanted = int(seconds(_tile_of(problem, extents)) * count / GRAIN)
+    if max(wanted, count) < 2:
+        return extents
+    wanted = max(wanted, count)
+    best = extents
+    for dim, size in enumerate(sizes):
+        others = prod(-(-s // e) for i, (s, e) in enumerate(zip(sizes, best, strict=True)) if i != dim)
+        unit = step if dim else 1
+        most = -(-size // unit)
+        for pieces in range(
+            min(-(-wanted // others), most), most + 1
+        ):  # the first that makes their number even
+            extent = min(-(-most // pieces) * unit, size)
+            count = others * -(-size // extent)
+            if count % 2 == 0:
+                break
+        best = (*best[:dim], extent, *best[dim + 1 :])
+        if count >= wanted or pieces < most:
+            break
+    return best
 
 
 def _tile_of(problem: T, extents: tuple[int, ...]) -> T:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from xconv._args import Ints, Padding
-from xconv._config import workspace_setting
+from xconv._config import settings
 from xconv._dtypes import default_float, default_integer, dtype_kind, identity, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
@@ -14,7 +14,7 @@ from xconv._geometry import Axis, WindowProblem
 from xconv._movers import first_maximum, running
 from xconv._namespace import Array, Namespace
 from xconv._ranks import fixed_rank_pool
-from xconv._tiles import Job, Operands, Origin
+from xconv._tiles import Job, Operands, Place
 from xconv._windows import (
     check_norm,
     check_numeric,
@@ -100,7 +100,7 @@ def max_pool(
         (channels, channels),
         (x.dtype, default_integer(xp)),
         lowest,
-        workspace=workspace_setting(),
+        settings=settings(),
     )
     values, indices = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits)
     return leave(values, spec.layout, xp, batched=spec.batched), leave(
@@ -207,7 +207,7 @@ avg_pool1d, avg_pool2d, avg_pool3d = (fixed_rank_pool(avg_pool, spatial) for spa
 
 
 def _norm_tile(
-    job: Job, x: Array, _: Operands, problem: WindowProblem, origin: Origin, xp: Namespace, *, p: float
+    job: Job, x: Array, _: Operands, problem: WindowProblem, place: Place, xp: Namespace, *, p: float
 ) -> tuple[Array]:
     x = xp.abs(x)
     if p != 1:
@@ -222,7 +222,7 @@ def _maximum_tile(
     x: Array,
     _: Operands,
     problem: WindowProblem,
-    origin: Origin,
+    place: Place,
     xp: Namespace,
     *,
     axes: tuple[Axis, ...],
@@ -230,4 +230,4 @@ def _maximum_tile(
 ) -> tuple[Array, Array]:
     if omit:
         x = xp.where(xp.isnan(x), xp.full_like(x, job.fill), x)
-    return first_maximum(x, axes, problem, origin, job.dtypes[1], xp)
+    return first_maximum(x, axes, problem, place.origin, job.dtypes[1], xp)

@@ -9,7 +9,7 @@ from math import prod
 from xconv._activations import ActivationOption, named_activation
 from xconv._algorithms import ALGORITHMS
 from xconv._args import Ints, Padding, check_bias, frozen
-from xconv._config import workspace_setting
+from xconv._config import settings
 from xconv._dtypes import check_bias_dtype, dtype_kind, itemsize, sum_dtypes
 from xconv._engine import enter, execute, finish, leave, typed
 from xconv._errors import door, refuse
@@ -17,7 +17,7 @@ from xconv._geometry import ConvProblem
 from xconv._layout import permuted
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
 from xconv._problems import conv_spec
-from xconv._tiles import Job, Operands, Origin
+from xconv._tiles import Job, Operands, Place
 
 
 @door
@@ -82,7 +82,7 @@ def separable_conv(
     check_bias_dtype(xp, b, dtypes.result)
     function = named_activation(activation, dtype_kind(xp, dtypes.result))
     extra = outputs * (2 if function is None else 6) * max(dtypes.itemsize, itemsize(xp, dtypes.result))
-    problem = typed(problem, half, extra, cast=x.dtype != half.compute)
+    problem = typed(problem, half, extra, xp, cast=x.dtype != half.compute)
     work = partial(_separable_tile, activation=function, compute=dtypes.compute)
     job = Job(
         problem,
@@ -92,11 +92,11 @@ def separable_conv(
         (dtypes.result,),
         0,
         frozen(algorithm),
-        workspace_setting(),
+        settings(),
     )
     w = xp.reshape(permuted_axes(depthwise, seats.kernel, xp), first.kernel_shape)
     mix = xp.reshape(permuted_axes(pointwise, seats.kernel, xp), (channels, outputs))
-    operands = (xp.astype(w, half.compute, copy=False), xp.astype(mix, dtypes.compute, copy=False), b)
+    operands = (w, xp.astype(mix, dtypes.compute, copy=False), b)
     (y,) = execute(job, enter(x, seats, xp, batched=first.batched), operands, xp, traits)
     return leave(y, seats, xp, batched=first.batched)
 
@@ -106,7 +106,7 @@ def _separable_tile(
     block: Array,
     operands: Operands,
     problem: ConvProblem,
-    origin: Origin,
+    place: Place,
     xp: Namespace,
     *,
     activation: Callable[[Array], Array] | None,

@@ -1,45 +1,67 @@
-"""The foreman: cuts a planned problem into tiles, runs them, joins the results."""
+"""The foreman: cuts a planned problem into tiles, runs them, on threads where they help, and joins the results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from xconv._borders import runs
+from xconv._config import DEFAULTS, Settings
 from xconv._geometry import Axis, Problem, Tile, cut
 from xconv._movers import block, continued
-from xconv._namespace import Array, DType, Namespace, assignable, chunk_edges, defer, empty_like
+from xconv._namespace import (
+    Array,
+    DType,
+    Namespace,
+    assignable,
+    chunk_edges,
+    defer,
+    empty_like,
+    same_memory,
+    scratch,
+)
+from xconv._threads import run_all
 
 Origin = tuple[int, ...]
-Operands = tuple[Array | None, ...]
+Operands = tuple[Any, ...]  # beside the input: kernels, as they are or made ready, and biases
+
+
+class Place(NamedTuple):
+    """Where the outputs of a tile belong."""
+
+    origin: Origin  # in the whole
+    target: tuple[slice, ...]  # in the results of this call: batch and spatial axes
+    out: tuple[Array | None, ...]  # memory for every result, of its shape and dtype, where there is any yet
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be done with every tile of a problem.
 
-    ``work(job, block, operands, problem, origin, xp)`` gets a block whose padding and holes are written out
-    (except for a convolution with holes), the problem over that block, and where its outputs stand in the whole; it
-    gives a tuple of results.
+    ``work(job, block, operands, problem, place, xp)`` gets a block whose padding and holes are written out
+    (except for a convolution with holes), the problem over that block, and its place in the whole; it gives a tuple
+    of results, which may be the arrays that the place offers for them.
     """
 
     problem: Problem
-    work: Callable[[Job, Array, Operands, Any, Origin, Namespace], tuple[Array, ...]]
+    work: Callable[[Job, Array, Operands, Any, Place, Namespace], tuple[Array, ...]]
     dtype: DType  # of the blocks
     tails: tuple[tuple[int, ...], ...]  # of each result: the axes behind batch and space
     dtypes: tuple[DType, ...]  # of each result
     fill: float = 0
     algorithm: str = "auto"
-    workspace: int | None = None
+    settings: Settings = DEFAULTS
     origin: Origin = ()
+    aligned: int = 0  # how many of the operands, the last ones, are of the result's shape
 
     def results(self, problem: Problem) -> list[tuple[tuple[int, ...], DType]]:
         """Shape and dtype of every result for ``problem``, all of the job's or a tile of it."""
         front = (problem.batch, *problem.outputs)
         return [((*front, *tail), dtype) for tail, dtype in zip(self.tails, self.dtypes, strict=True)]
 
-    def place(self, tile: Tile) -> Origin:
+    def begin(self, tile: Tile) -> Origin:
         """Where the outputs of ``tile`` begin in the whole."""
         starts = tuple(s.start for s in tile.target[1:])
         return tuple(o + s for o, s in zip(self.origin, starts, strict=True)) if self.origin else starts
@@ -50,21 +72,29 @@ def run(
     x: Array,
     operands: Operands,
     whole: Tile | None,
-    edges: Sequence[Sequence[int]],
+    edges: tuple[tuple[int, ...], ...],
+    threads: int,
     xp: Namespace,
 ) -> tuple[Array, ...]:
-    """The job's results: tile by tile, each put where it belongs, or in one go where one tile is enough."""
+    """The job's results: tile by tile, each put where it belongs, or in one go where one tile is enough.
+
+    ``threads`` of our own take the tiles; without any, one tile follows the other, and large products are shared out.
+    """
     if whole is not None:
-        return _one(job, x, operands, whole, xp)
+        return _one(job, x, operands, whole, (None,) * len(job.dtypes), xp)
     shapes = job.results(job.problem)
     if 0 in (job.problem.batch, *job.problem.outputs):
         return tuple(empty_like(x, shape, dtype) for shape, dtype in shapes)
+    tiles = cut(job.problem, edges)
     if not assignable(xp):
-        parts = [_one(job, x, operands, tile, xp) for tile in cut(job.problem, edges)]
-        return _join(parts, edges, xp)
+        return _join([_one(job, x, operands, tile, (None,) * len(shapes), xp) for tile in tiles], edges, xp)
     targets = tuple(empty_like(x, shape, dtype) for shape, dtype in shapes)
-    for tile in cut(job.problem, edges):
-        _put(targets, tile, _one(job, x, operands, tile, xp))
+    tasks = (partial(_put, job, x, operands, tile, targets, xp) for tile in tiles)
+    if threads:
+        run_all(tasks, threads, scratch)
+        return targets
+    for task in tasks:
+        task()
     return targets
 
 
@@ -82,8 +112,10 @@ def run_chunks(
         constant = job.problem.pad_mode == "constant"
         part = x[(*tile.source, ...)] if constant else _continued(job, x, tile, xp)
         problem = tile.problem if constant else tile.core
-        piece = replace(job, problem=problem, origin=job.place(tile))
-        parts.append(defer(_Call(compute, piece), (part, *operands), job.results(problem)))
+        piece = replace(job, problem=problem, origin=job.begin(tile))
+        fixed = len(operands) - job.aligned
+        own = tuple(operand[(*tile.target, ...)] for operand in operands[fixed:])
+        parts.append(defer(_Call(compute, piece), (part, *operands[:fixed], *own), job.results(problem)))
     return _join(parts, edges, xp)
 
 
@@ -98,7 +130,9 @@ class _Call:
         return self.compute(self.job, block, *operands)
 
 
-def _one(job: Job, x: Array, operands: Operands, tile: Tile, xp: Namespace) -> tuple[Array, ...]:
+def _one(
+    job: Job, x: Array, operands: Operands, tile: Tile, out: tuple[Array | None, ...], xp: Namespace
+) -> tuple[Array, ...]:
     if job.problem.pad_mode == "constant":
         part = x if tile.entire else x[(*tile.source, ...)]
         by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
@@ -106,13 +140,17 @@ def _one(job: Job, x: Array, operands: Operands, tile: Tile, xp: Namespace) -> t
     else:
         part = _continued(job, x, tile, xp)
         part = part if part.dtype == job.dtype else xp.astype(part, job.dtype)
-    return job.work(job, part, operands, tile.core, job.place(tile), xp)
+    return job.work(job, part, operands, tile.core, Place(job.begin(tile), tile.target, out), xp)
 
 
-def _put(targets: tuple[Array, ...], tile: Tile, parts: tuple[Array, ...]) -> None:
-    """A function of its own, so that one tile's memory is given back before the next one is computed."""
-    for target, part in zip(targets, parts, strict=True):
-        target[(*tile.target, ...)] = part
+def _put(
+    job: Job, x: Array, operands: Operands, tile: Tile, targets: tuple[Array, ...], xp: Namespace
+) -> None:
+    """One tile's results, where they belong; its own memory is given back before the next one is computed."""
+    out = tuple(target[(*tile.target, ...)] for target in targets)
+    for place, part in zip(out, _one(job, x, operands, tile, out, xp), strict=True):
+        if not same_memory(place, part):
+            place[...] = part
 
 
 def _continued(job: Job, x: Array, tile: Tile, xp: Namespace) -> Array:
@@ -130,7 +168,9 @@ def _output_edges(axis: Axis, edges: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({0, axis.output, *(min(max(o, 0), axis.output) for o in inner)}))
 
 
-def _join(parts: list[tuple[Array, ...]], edges: Sequence[Sequence[int]], xp: Namespace) -> tuple[Array, ...]:
+def _join(
+    parts: list[tuple[Array, ...]], edges: tuple[tuple[int, ...], ...], xp: Namespace
+) -> tuple[Array, ...]:
     """Tiles in raster order, put together along every axis, the last one first."""
     results = []
     for pieces in zip(*parts, strict=True):

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from xconv._args import Ints, Padding, frozen
-from xconv._config import workspace_setting
+from xconv._config import settings
 from xconv._dtypes import default_float, dtype_kind, identity, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
@@ -16,7 +16,7 @@ from xconv._geometry import Axis, WindowProblem
 from xconv._movers import running, window_counts
 from xconv._namespace import Array, DType, Namespace, Traits, inspect
 from xconv._problems import PoolSpec, pool_spec
-from xconv._tiles import Job, Operands, Origin
+from xconv._tiles import Job, Operands, Place
 
 
 @door
@@ -106,7 +106,7 @@ def window_job(
 ) -> Job:
     problem = replace(spec.problem, itemsize=itemsize(xp, computed), cast=x != computed)
     tails = ((problem.channels,),)
-    return Job(problem, work, computed, tails, (result,), fill, workspace=workspace_setting())
+    return Job(problem, work, computed, tails, (result,), fill, settings=settings())
 
 
 def check_real(x: Array, xp: Namespace) -> str:
@@ -128,7 +128,7 @@ def reduce_tile(
     x: Array,
     _: Operands,
     problem: WindowProblem,
-    origin: Origin,
+    place: Place,
     xp: Namespace,
     *,
     reduction: str,
@@ -145,7 +145,7 @@ def mean_tile(
     x: Array,
     _: Operands,
     problem: WindowProblem,
-    origin: Origin,
+    place: Place,
     xp: Namespace,
     *,
     axes: tuple[Axis, ...],
@@ -154,7 +154,7 @@ def mean_tile(
 ) -> tuple[Array]:
     y = running(x, problem.axes, "sum", xp)
     if divisor is None and any(a.low or a.high or a.input_dilation > 1 for a in axes):
-        y = y / window_counts(axes, counted, problem, origin, x, x.dtype, xp)
+        y = y / window_counts(axes, counted, problem, place.origin, x, x.dtype, xp)
     else:
         y = y / (prod(a.window for a in axes) if divisor is None else divisor)
     return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)

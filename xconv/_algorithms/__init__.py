@@ -1,14 +1,14 @@
 """The workshops. Each knows how to refuse, to estimate, and to run one way of computing a convolution.
 
 All see a problem whose padding and holes have been written out, with x (N, *n, C) and w (*k, C / groups, O)
-already in the dtype of the products.
+already in the dtype of the products. They are pure, and run in several threads at once.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from xconv._algorithms import depthwise, direct, im2col, pointwise
+from xconv._algorithms import banded, depthwise, direct, fft, im2col, pointwise, winograd
 from xconv._algorithms._cost import Cost
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array, Namespace, Traits
@@ -23,10 +23,13 @@ class Algorithm(Protocol):
     def cost(self, problem: ConvProblem, traits: Traits) -> Cost:
         """What the problem would cost."""
 
-    def run(self, x: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
-        """The convolution, (N, *out, O)."""
+    def bind(self, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+        """The kernel as `run` wants it: made once, for every tile of the problem."""
+
+    def run(self, x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
+        """The convolution with a bound kernel, (N, *out, O); ``out`` may be filled and returned."""
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    module.__name__.rpartition(".")[2]: module for module in (pointwise, direct, im2col, depthwise)
+    module.__name__.rpartition(".")[2]: module for module in (pointwise, direct, im2col, banded, depthwise, winograd, fft)
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 from xconv._algorithms._cost import Cost
 from xconv._geometry import ConvProblem
 from xconv._movers import tap_slices
@@ -26,21 +24,23 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     return Cost(0, problem.taps * (3 if multiplied else 2) * output, 2 * problem.taps, output + buffers)
 
 
-def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
-    """Tap by tap: (N, *out, C, 1) * (C, M), for M output channels per input channel."""
-    window = product(*(range(size) for size in problem.window))
-    taps = zip(window, tap_slices(problem.axes), strict=True)
-    y = _term(x, w, *next(taps), problem, xp)
-    for position, tap in taps:
-        y += _term(x, w, position, tap, problem, xp)
+def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+    """(T, C, M) for T taps and M output channels per input channel."""
+    return xp.reshape(w, (problem.taps, problem.channels_in, problem.channels_out // problem.channels_in))
+
+
+def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
+    """Tap by tap: (N, *out, C, 1) * (C, M)."""
+    taps = enumerate(tap_slices(problem.axes))
+    _, first = next(taps)
+    y = _term(x, w[0, ...], first, xp)
+    for i, tap in taps:
+        y += _term(x, w[i, ...], tap, xp)
     return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))
 
 
-def _term(
-    x: Array, w: Array, position: tuple[int, ...], tap: tuple[slice, ...], problem: ConvProblem, xp: Namespace
-) -> Array:
-    part, kernel = x[(slice(None), *tap, ...)], w[(*position, 0, ...)]
-    multiplier = problem.channels_out // problem.channels_in
-    if multiplier == 1:
-        return part * kernel
-    return xp.expand_dims(part, axis=-1) * xp.reshape(kernel, (problem.channels_in, multiplier))
+def _term(x: Array, kernel: Array, tap: tuple[slice, ...], xp: Namespace) -> Array:
+    part = x[(slice(None), *tap, ...)]
+    if kernel.shape[-1] == 1:
+        return part * kernel[:, 0]
+    return xp.expand_dims(part, axis=-1) * kernel

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import product
-
-from xconv._algorithms._cost import Cost
+from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._geometry import ConvProblem
 from xconv._movers import tap_slices
 from xconv._namespace import Array, Namespace, Traits
+from xconv._products import matmul
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
@@ -17,36 +16,42 @@ def why_not(problem: ConvProblem, traits: Traits) -> str | None:
 
 def cost(problem: ConvProblem, traits: Traits) -> Cost:
     """Every tap reads its part of the input and adds to the whole output; each output row is a product of its own."""
+    groups = problem.groups
+    inputs, outputs = problem.channels_in // groups, problem.channels_out // groups
     output = problem.pixels * problem.channels_out * problem.itemsize
-    gathered = problem.pixels * problem.channels_in * problem.itemsize if problem.groups > 1 else 0
-    rows = problem.pixels // problem.outputs[-1] if problem.groups == 1 else problem.groups
-    return Cost(
-        problem.flops,
-        problem.taps * 3 * (output + gathered),
-        problem.taps * (1 + rows),
-        output + 2 * gathered,
+    gathered = problem.pixels * problem.channels_in * problem.itemsize if groups > 1 else 0
+    rows = problem.pixels // problem.outputs[-1] if groups == 1 else groups
+    products = matmul_bytes(
+        problem.pixels * groups // max(rows, 1), inputs, outputs, problem.itemsize, rows * problem.taps
     )
+    moved = problem.taps * 3 * (output + gathered) + products
+    return Cost(problem.flops, moved, problem.taps * (1 + rows), output + 2 * gathered)
 
 
-def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+    """(T, C, O) for T taps; with groups (T, G, C/G, O/G)."""
+    taps, groups = problem.taps, problem.groups
+    inputs, outputs = problem.channels_in // groups, problem.channels_out // groups
+    if groups == 1:
+        return xp.reshape(w, (taps, inputs, outputs))
+    return xp.permute_dims(xp.reshape(w, (taps, inputs, groups, outputs)), (0, 2, 1, 3))
+
+
+def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
     """Tap by tap: (N, *out, C) @ (C, O), or with groups (G, P, C/G) @ (G, C/G, O/G) over all pixels P."""
-    window = product(*(range(size) for size in problem.window))
-    taps = zip(window, tap_slices(problem.axes), strict=True)
-    y = _term(x, w, *next(taps), problem, xp)
-    for position, tap in taps:
-        y += _term(x, w, position, tap, problem, xp)
+    taps = enumerate(tap_slices(problem.axes))
+    _, first = next(taps)
+    y = _term(x, w[0, ...], first, problem, xp)
+    for i, tap in taps:
+        y += _term(x, w[i, ...], tap, problem, xp)
     if problem.groups > 1:  # (G, P, O/G) -> (N, *out, O)
         y = xp.reshape(xp.permute_dims(y, (1, 0, 2)), (problem.batch, *problem.outputs, problem.channels_out))
     return y
 
 
-def _term(
-    x: Array, w: Array, position: tuple[int, ...], tap: tuple[slice, ...], problem: ConvProblem, xp: Namespace
-) -> Array:
-    part, kernel = x[(slice(None), *tap, ...)], w[(*position, ...)]
+def _term(x: Array, kernel: Array, tap: tuple[slice, ...], problem: ConvProblem, xp: Namespace) -> Array:
+    part = x[(slice(None), *tap, ...)]
     if problem.groups == 1:
-        return xp.matmul(part, kernel)
-    groups, inputs = problem.groups, problem.channels_in // problem.groups
-    part = xp.reshape(part, (problem.pixels, groups, inputs))
-    kernel = xp.reshape(kernel, (inputs, groups, problem.channels_out // groups))
-    return xp.matmul(xp.permute_dims(part, (1, 0, 2)), xp.permute_dims(kernel, (1, 0, 2)))
+        return matmul(part, kernel, xp)
+    part = xp.reshape(part, (problem.pixels, problem.groups, problem.channels_in // problem.groups))
+    return matmul(xp.permute_dims(part, (1, 0, 2)), kernel, xp)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from math import prod
 
-from xconv._algorithms._cost import Cost
+from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array, Namespace, Traits
+from xconv._products import matmul
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
@@ -22,16 +23,19 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     """One product; a stride costs a copy of the pixels it keeps."""
     strided = any(axis.stride > 1 for axis in problem.axes)
     moved = problem.pixels * problem.channels_in * problem.itemsize if strided else 0
-    return Cost(problem.flops, 2 * moved, 1, moved)
+    product = matmul_bytes(problem.pixels, problem.channels_in, problem.channels_out, problem.itemsize)
+    return Cost(problem.flops, product + 2 * moved, 1, moved)
 
 
-def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+    """(C, O)."""
+    return xp.reshape(w, (problem.channels_in, problem.channels_out))
+
+
+def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
     """(N, P, C) @ (C, O) = (N, P, O) with all output pixels P in one row."""
     steps = tuple(slice(None, (axis.output - 1) * axis.stride + 1, axis.stride) for axis in problem.axes)
     x = x[(slice(None), *steps, ...)]
     rows = prod(problem.outputs)
-    y = xp.matmul(
-        xp.reshape(x, (problem.batch, rows, problem.channels_in)),
-        xp.reshape(w, (problem.channels_in, problem.channels_out)),
-    )
+    y = matmul(xp.reshape(x, (problem.batch, rows, problem.channels_in)), w, xp, out)
     return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))

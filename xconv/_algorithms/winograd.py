@@ -1,0 +1,177 @@
+"""Fewer multiplications for 3-tap kernels, by Winograd's minimal filtering F(m, 3): y = At ((G w Gt) * (Bt x B)) A.
+
+The input is cut into overlapping tiles of m + 2 along the last one or two axes that have three taps. Each tile
+is transformed, multiplied element by element with the transformed kernel (over the channels that is one matmul per element),
+summed over the taps of all other axes, and transformed back to m outputs an axis. Both transforms are matmuls with the
+Kronecker product of the axes' matrices. See Lavin and Gray, "Fast algorithms for convolutional neural networks",
+arXiv:1509.09308.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, reduce
+from itertools import product
+from math import prod
+from typing import Any
+
+from xconv._algorithms._cost import Cost, matmul_bytes
+from xconv._geometry import Axis, ConvProblem
+from xconv._movers import one_axis_taps, tiled, untiled
+from xconv._namespace import Array, DType, Namespace, Traits, constant, packed, spare
+from xconv._products import matmul
+
+# By m: Bt (m + 2, m + 2), G (m + 2, 3) and At (m, m + 2), with the interpolation points 0, 1, -1, (2, -2,) infinity.
+_MATRICES = {
+    2: (
+        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+        ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+        ((1, 1, 1, 0), (0, 1, -1, -1)),
+    ),
+    4: (
+        (
+            (4, 0, -5, 0, 1, 0),
+            (0, -4, -4, 1, 1, 0),
+            (0, 4, -4, -1, 1, 0),
+            (0, -2, -1, 2, 1, 0),
+            (0, 2, -1, -2, 1, 0),
+            (0, 4, 0, -5, 0, 1),
+        ),
+        (
+            (1 / 4, 0, 0),
+            (-1 / 6, -1 / 6, -1 / 6),
+            (-1 / 6, 1 / 6, -1 / 6),
+            (1 / 24, 1 / 12, 1 / 6),
+            (1 / 24, -1 / 12, 1 / 6),
+            (0, 0, 1),
+        ),
+        ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+    ),
+}
+_SMALL_KERNEL = (
+    2**18
+)  # channels in times out, from which F(2, 3) is taken: the kernel it has to stream is smaller
+
+
+def why_not(problem: ConvProblem, traits: Traits) -> str | None:
+    """Three taps, without stride or dilation, along one axis at least."""
+    if problem.direct:
+        return "only direct sums are allowed (integers, or precision='strict')"
+    if problem.kind == "integer":
+        return "it divides, which integers cannot"
+    if problem.groups > 1:
+        return f"there are {problem.groups} groups, not one"
+    if not _transformed(problem):
+        return "no axis has 3 taps, stride 1 and dilation 1"
+    return None
+
+
+def cost(problem: ConvProblem, traits: Traits) -> Cost:
+    """The transforms cost about as much for each channel as 40 channels do in the products."""
+    axes, m = _transformed(problem), _outputs(problem)
+    points, results = (m + 2) ** len(axes), m ** len(axes)
+    inputs, outputs, size = problem.channels_in, problem.channels_out, problem.itemsize
+    tiles = prod(-(-problem.axes[i].output // m) for i in axes)
+    rest = [a for i, a in enumerate(problem.axes) if i not in axes]
+    read = tiles * problem.batch * prod(a.size for a in rest)  # tiles of the input, and of the output
+    made = tiles * problem.batch * prod(a.output for a in rest)
+    taps = prod(a.window for a in rest)
+    flops = 2 * points * (points * read * inputs + taps * made * inputs * outputs + results * made * outputs)
+    moved = size * (
+        4 * points * read * inputs
+        + (3 * (taps - 1) + 2) * points * made * outputs
+        + 3 * results * made * outputs
+    ) + matmul_bytes(made, inputs, outputs, size, points * taps)
+    ragged = any(problem.axes[i].size != -(-problem.axes[i].output // m) * m + 2 for i in axes)
+    padded = read * (m**2 * len(axes)) * inputs * size if ragged else 0
+    products = points * made * outputs
+    kept = 2 * points * read * inputs + products + results * made * outputs
+    if taps > 1:
+        kept += products + points * made * inputs
+    bound = points * taps * inputs * outputs * size
+    return Cost(
+        flops,
+        moved + 2 * padded,
+        10 + points * taps,
+        size * kept + padded,
+        2 * bound // size * 3 ** len(axes),
+        3 * bound,
+        bound,
+        m,
+    )
+
+
+def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
+    """(taps of the other axes, points, C, O)."""
+    axes, m = _transformed(problem), _outputs(problem)
+    others = [i for i in range(len(problem.axes)) if i not in axes]
+    w = xp.permute_dims(w, (*others, *axes, len(problem.axes), len(problem.axes) + 1))
+    w = xp.reshape(
+        w, (prod(w.shape[: len(others)]), 3 ** len(axes), problem.channels_in * problem.channels_out)
+    )
+    w = matmul(_matrix(1, m, len(axes), w.dtype, xp, w), w, xp)
+    return xp.reshape(w, (*w.shape[:2], problem.channels_in, problem.channels_out))
+
+
+def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
+    """Tiles of the input, (points, tiles, C) @ (points, C, O), tiles of the output."""
+    axes = _transformed(problem)
+    points = w.shape[1]
+    m = round(points ** (1 / len(axes))) - 2
+    x = tiled(x, [a if i in axes else None for i, a in enumerate(problem.axes)], m, xp)  # (points, N, *n, C)
+    x = _times(_matrix(0, m, len(axes), x.dtype, xp, x), x, "input", xp)
+    y = None
+    others = [a for i, a in enumerate(problem.axes) if i not in axes]
+    for i, taps in enumerate(product(*map(one_axis_taps, others))):
+        slices = iter(taps)
+        cut = tuple(slice(None) if j in axes else next(slices) for j in range(len(problem.axes)))
+        part = x[(slice(None), slice(None), *cut, ...)]
+        shape = part.shape[:-1]
+        part = packed(part, (points, prod(shape[1:]), problem.channels_in), "part", xp)
+        purpose = "products" if y is None else "term"
+        size = (points, part.shape[1], problem.channels_out)
+        term = matmul(part, w[i, ...], xp, spare(purpose, size, part.dtype, part))
+        y = term if y is None else _added(y, term)
+    y = xp.reshape(y, (*shape, problem.channels_out))
+    matrix = _matrix(2, m, len(axes), y.dtype, xp, y)
+    y = _times(matrix, y, "output" if out is not None else None, xp)  # (results, N, *tiles, O)
+    return untiled(y, axes, m, problem.outputs, out, xp)
+
+
+def _added(y: Array, term: Array) -> Array:
+    y += term
+    return y
+
+
+def _times(matrix: Array, x: Array, purpose: str | None, xp: Namespace) -> Array:
+    """``matrix`` over the first axis, in spare memory if there is a purpose."""
+    out = spare(purpose, (matrix.shape[0], *x.shape[1:]), x.dtype, x) if purpose is not None else None
+    y = matmul(matrix, xp.reshape(x, (x.shape[0], prod(x.shape[1:]))), xp, out)
+    return xp.reshape(y, (matrix.shape[0], *x.shape[1:]))
+
+
+def _transformed(problem: ConvProblem) -> tuple[int, ...]:
+    """The last two axes, or the only one, with three taps that stand side by side."""
+    return tuple(i for i, a in enumerate(problem.axes) if _suits(a))[-2:]
+
+
+def _suits(axis: Axis) -> bool:
+    return axis.window == 3 and axis.stride == 1 and axis.dilation == 1
+
+
+def _outputs(problem: ConvProblem) -> int:
+    """m of F(m, 3), by what is the same for all tiles of a problem."""
+    return 4 if problem.channels_in * problem.channels_out < _SMALL_KERNEL else 2
+
+
+@lru_cache(maxsize=64)
+def _kronecker(which: int, m: int, axes: int) -> tuple[tuple[float, ...], ...]:
+    """The matrix that transforms all axes at once."""
+
+    def both(a: Any, b: Any) -> Any:
+        return tuple(tuple(p * q for p in row for q in other) for row in a for other in b)
+
+    return tuple(reduce(both, (_MATRICES[m][which],) * axes))
+
+
+def _matrix(which: int, m: int, axes: int, dtype: DType, xp: Namespace, like: Array) -> Array:
+    return constant(_kronecker(which, m, axes), dtype, like)

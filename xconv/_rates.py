@@ -1,0 +1,27 @@
+"""How fast machines are: the one table that turns bytes, flops and calls into estimated seconds.
+
+Only ratios matter, for they rank algorithms. ``python benchmarks/calibrate.py`` measures and fits the figures.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Rates(NamedTuple):
+    """What one thread does in a second, and what has a price of its own."""
+
+    flops: float  # multiplications and additions of float32 in a matmul
+    near: float  # bytes moved within the cache of a core
+    far: float  # bytes moved beyond it
+    call: float  # seconds of one array operation
+    start: float  # seconds until the threads are at work
+    shared: float  # what each further core adds to the speed of one large matmul
+
+
+# 2026-11-20: NumPy 2.4 with OpenBLAS 0.3.31 and AVX-512 on two cores of a server; the accelerator is a large GPU, guessed.
+CPU = Rates(flops=80e9, near=20e9, far=8e9, call=1.5e-6, start=50e-6, shared=0.9)
+ACCELERATOR = Rates(flops=30e12, near=2e12, far=2e12, call=5e-6, start=0.0, shared=1.0)
+
+SLOWDOWN = {"float": 1.0, "complex": 4.0, "integer": 40.0}  # of a matmul, against floats of the same size
+GRAIN = 1e-3  # seconds of work that are worth a tile of their own

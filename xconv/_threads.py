@@ -1,0 +1,212 @@
+"""A shared crew of threads, and BLAS held to one thread while they work.
+
+A multi-threaded BLAS called from several threads at once stalls for milliseconds, and its threads keep spinning after a
+call; so the work is shared out by us, and BLAS is left with one thread meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from contextvars import Context, copy_context
+from functools import lru_cache
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+Task = Callable[[], None]
+
+
+def run_all(tasks: Iterator[Task], threads: int, around: Callable[[], AbstractContextManager[None]]) -> None:
+    """Call every task once, on the caller's thread and up to ``threads - 1`` of the crew; the first error is raised.
+
+    Each thread does its share inside ``around()``. A crew that is busy, or that cannot be started at all, is not waited
+    for: the caller does the work. When this function is left, in whatever way, no task is running any more.
+    """
+    share = _Share(tasks, around)
+    with one_blas_thread():
+        try:
+            _crew.offer(share, threads - 1)
+            share.work()
+        except BaseException as error:  # an interrupt between two tasks
+            share.errors.append(error)
+        finally:
+            share.close()
+    if share.errors:
+        raise share.errors[0]
+
+
+class _Share:
+    """The tasks of one call, and those who are at work on them."""
+
+    def __init__(self, tasks: Iterator[Task], around: Callable[[], AbstractContextManager[None]]) -> None:
+        self.tasks = tasks
+        self.around = around
+        self.errors: list[BaseException] = []
+        self.turn = threading.Lock()  # to take the next task
+        self.door = threading.Lock()  # to come and go
+        self.helpers = 0
+        self.closed = False
+        self.empty = threading.Lock()  # held until the last helper has left
+        self.empty.acquire()
+
+    def work(self) -> None:
+        """Take one task after the other, until there is none or one has failed."""
+        try:
+            with self.around():
+                while not self.errors:
+                    with self.turn:
+                        task = next(self.tasks, None)
+                    if task is None:
+                        return
+                    task()
+        except BaseException as error:
+            self.errors.append(error)
+
+    def help(self) -> None:
+        """The same, as one of the crew; nothing where the call is over."""
+        with self.door:
+            if self.closed:
+                return
+            self.helpers += 1
+        self.work()
+        with self.door:
+            self.helpers -= 1
+            if self.closed and not self.helpers:
+                self.empty.release()
+
+    def close(self) -> None:
+        """Let nobody in any more, and wait for those inside, even where the waiting is interrupted."""
+        interrupted = None
+        while True:
+            try:
+                with self.door:
+                    wait = bool(self.helpers)
+                    self.closed = True
+                if wait:
+                    self.empty.acquire()
+                break
+            except KeyboardInterrupt as error:
+                interrupted = error
+        if interrupted is not None:
+            self.errors.append(interrupted)
+
+
+class _Crew:
+    """The threads of all calls together: never more than the largest number any call has asked for."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.size = 0
+        self.offers: SimpleQueue[tuple[Context, _Share]] = SimpleQueue()
+
+    def offer(self, share: _Share, count: int) -> None:
+        """Let ``count`` threads take part, as soon as they are free, or as many as can be started."""
+        if count > self.size:
+            self.grow(count)
+        for _ in range(min(count, self.size)):
+            self.offers.put((copy_context(), share))
+
+    def grow(self, size: int) -> None:
+        _reset_in_children()
+        with (
+            self.lock,
+            suppress(RuntimeError),
+        ):  # no thread can be started: here, any more, or on this platform
+            while self.size < size:
+                name = f"xconv-{self.size + 1}"
+                threading.Thread(target=_serve, args=(self.offers,), name=name, daemon=True).start()
+                self.size += 1
+
+
+def _serve(offers: SimpleQueue[tuple[Context, _Share]]) -> None:
+    while True:
+        context, share = offers.get()
+        context.run(share.help)
+        del context, share  # not kept until the next one comes
+
+
+_crew = _Crew()
+
+
+class _Blas:
+    """The BLAS libraries of this process, and who wants them to use one thread."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a signal's handler may convolve, too
+        self.holders: set[object] = set()
+        self.found: list[tuple[Any, int]] = []  # libraries, and the threads they had
+
+    def hold(self, holder: object) -> None:
+        with self.lock:
+            first = not self.holders
+            if first:
+                self.found = [(library, library.get_num_threads()) for library in _libraries()]
+            self.holders.add(holder)
+            if first:
+                self.set(held=True)
+
+    def release(self, holder: object) -> None:
+        with self.lock:
+            self.holders.discard(holder)
+            if not self.holders:
+                self.set(held=False)
+
+    def set(self, *, held: bool) -> None:
+        for library, threads in self.found:
+            if threads != 1:
+                library.set_num_threads(1 if held else threads)
+
+
+_blas = _Blas()
+
+
+class one_blas_thread:
+    """Inside, BLAS uses one thread; afterwards, and after an error or an interrupt, as many as before."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        try:
+            _blas.hold(self)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        interrupted = None
+        while True:
+            try:
+                _blas.release(self)
+                break
+            except KeyboardInterrupt as again:  # once more, from the start
+                interrupted = again
+        if interrupted is not None:
+            raise interrupted
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> list[Any]:
+    """The BLAS libraries that are loaded when the first call needs to know; NumPy's is one of them."""
+    _reset_in_children()
+    return [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
+
+
+@lru_cache(maxsize=1)
+def _reset_in_children() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_reset)
+
+
+def _reset() -> None:
+    """In a child process, which has none of its parent's threads: nobody is at work, nobody holds BLAS."""
+    global _crew, _blas
+    held, _crew, _blas = _blas, _Crew(), _Blas()
+    if held.holders:
+        held.set(held=False)
