@@ -132,7 +132,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the layers of benchmarks/cases.toml against torch, in one process."""
+    """Time the layers of benchmarks/cases.toml against other libraries, in one process."""
     session.install(".", *group("bench"))
     session.run("python", "benchmarks/run.py", *session.posargs)
 

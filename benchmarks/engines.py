@@ -1,8 +1,9 @@
-"""One layer as a call of xconv and as calls of torch, on the same numbers, and how far their results are apart."""
+"""One layer as calls of xconv: plain, and with the weights bound by a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from layers import Layer
 
 import xconv
+
+PLAIN, BOUND = "xconv", "xconv bound"
 
 
 def operands(layer: Layer, batch: int) -> list[np.ndarray]:
@@ -21,59 +24,52 @@ def operands(layer: Layer, batch: int) -> list[np.ndarray]:
     return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
 
 
-def xconv_call(layer: Layer, arrays: list[Any]) -> tuple[Callable[[], np.ndarray], str]:
-    """The layer as one call of xconv, and the algorithm that this call takes."""
+def public_call(
+    layer: Layer, arrays: list[np.ndarray]
+) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
+    """The function of xconv that a layer is, what it is called with, and its options."""
     function = getattr(xconv, layer.op)
     if layer.op in ("dense", "global_avg_pool"):
-        return partial(function, *arrays), "-"  # no plan is made for these
+        return function, arrays, {}
     options = {"stride": layer.stride, "padding": layer.padding}
     if layer.op == "max_pool":
-        arrays = [*arrays, layer.kernel]
-    else:
-        options["groups"] = layer.groups
+        return function, [*arrays, layer.kernel], options
+    options["groups"] = layer.groups
     if layer.op == "conv_transpose":
         options["output_padding"] = layer.output_padding
-    return partial(function, *arrays, **options), xconv.explain(function, *arrays, **options).algorithm
+    return function, arrays, options
 
 
-def torch_calls(torch: Any, layer: Layer, arrays: list[np.ndarray]) -> dict[str, Callable[[], Any]]:
-    """The layer as calls of torch: one for every memory format that it has for this rank."""
-    x, *parameters = (torch.from_numpy(array) for array in arrays)
-    rank, functional = len(layer.shape) - 1, torch.nn.functional
-    if layer.op == "dense":
-        w, b = parameters
-        return {"torch": partial(functional.linear, x, w.T.contiguous(), b)}
-    options = {"stride": layer.stride, "padding": layer.padding}
-    if layer.op == "global_avg_pool":
-        options = {"output_size": 1}
-        function = getattr(functional, f"adaptive_avg_pool{rank}d")
-    elif layer.op == "max_pool":
-        options["kernel_size"] = layer.kernel
-        function = getattr(functional, f"max_pool{rank}d")
-    else:
-        options["groups"] = layer.groups
-        function = getattr(functional, f"conv{rank}d")
-    if layer.op == "conv_transpose":
-        options["output_padding"] = layer.output_padding
-        function = getattr(functional, f"conv_transpose{rank}d")
-    x = torch.movedim(x, -1, 1)
-    # (*kernel, I, O) -> (O, I, *kernel), and of a transposed convolution (*kernel, O, I) -> (I, O, *kernel)
-    weights = [w.permute(rank + 1, rank, *range(rank)) for w in parameters[:1]]
-    formats = {"NCHW": torch.contiguous_format}
-    if rank in (2, 3):  # torch has no channels-last format for one axis
-        formats["NHWC"] = torch.channels_last if rank == 2 else torch.channels_last_3d
-    calls: dict[str, Callable[[], Any]] = {}
-    for name, layout in formats.items():
-        tensors = [tensor.contiguous(memory_format=layout) for tensor in (x, *weights)]
-        calls[f"torch {name}"] = partial(function, *tensors, *parameters[1:], **options)
-    return calls
+def plain_call(layer: Layer, arrays: list[np.ndarray]) -> Callable[[], np.ndarray]:
+    """The layer as one call."""
+    function, arguments, options = public_call(layer, arrays)
+    return partial(function, *arguments, **options)
 
 
-def relative_error(layer: Layer, actual: np.ndarray, tensor: Any) -> float:
-    """How far a result is from torch's, in norm; infinite if it has another shape."""
-    expected = tensor.numpy() if layer.op == "dense" else np.moveaxis(tensor.numpy(), 1, -1)
-    if layer.op == "global_avg_pool":
-        expected = expected.reshape(expected.shape[0], -1)
-    if actual.shape != expected.shape:
-        return float("inf")
-    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+def bound_call(layer: Layer, arrays: list[np.ndarray]) -> Callable[[], np.ndarray] | None:
+    """The layer as one call of a plan that has the weights; None where a plan has nothing to prepare."""
+    if layer.op not in ("conv", "conv_transpose"):
+        return None
+    function, arguments, options = public_call(layer, arrays)
+    return partial(xconv.plan(function, *arguments, **options), arrays[0])
+
+
+def xconv_calls(layer: Layer, arrays: list[np.ndarray]) -> dict[str, Callable[[], np.ndarray]]:
+    """Every way in which xconv does a layer."""
+    calls = {PLAIN: plain_call(layer, arrays), BOUND: bound_call(layer, arrays)}
+    return {name: call for name, call in calls.items() if call is not None}
+
+
+def algorithms_of(layer: Layer, arrays: list[np.ndarray]) -> str:
+    """The algorithm that a call takes, and that of the bound call if it is another; ``-`` without a choice."""
+    if layer.op in ("dense", "global_avg_pool"):
+        return "-"
+    function, arguments, options = public_call(layer, arrays)
+    plain = xconv.explain(function, *arguments, **options).algorithm
+    bound = xconv.plan(function, *arguments, **options).algorithm
+    return plain if plain == bound else f"{plain} / {bound}"
+
+
+def threads_for_xconv(threads: int) -> AbstractContextManager[object]:
+    """In this block, calls of xconv use so many threads."""
+    return xconv.config(threads=threads)

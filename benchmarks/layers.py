@@ -36,9 +36,16 @@ class Layer:
     @property
     def kind(self) -> str:
         """What it is compared with: layers of one kind are bound by the same thing."""
-        if self.op in ("conv", "conv_transpose"):
-            return "conv" if self.groups == 1 else "grouped conv"
-        return "dense" if self.op == "dense" else "pool"
+        if self.op not in ("conv", "conv_transpose"):
+            return "dense" if self.op == "dense" else "pool"
+        if self.groups == 1:
+            return "conv"
+        return "depthwise" if self.groups == self.shape[-1] else "grouped conv"
+
+    @property
+    def rank(self) -> int:
+        """Spatial axes; of a dense layer, the axes of rows."""
+        return len(self.shape) - 1
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -61,7 +68,7 @@ class Layer:
     @property
     def weight_shape(self) -> tuple[int, ...] | None:
         """(*kernel, I / groups, O), (*kernel, O / groups, I) of a transposed convolution, (I, O) of a dense layer."""
-        inputs, window = self.shape[-1], (self.kernel,) * (len(self.shape) - 1)
+        inputs, window = self.shape[-1], (self.kernel,) * self.rank
         if self.op == "dense":
             return (inputs, self.channels)
         if self.op == "conv":

@@ -1,4 +1,4 @@
-"""Time the layers of cases.toml with xconv on NumPy arrays and with torch, in one process.
+"""Time the layers of cases.toml with xconv on NumPy arrays and with other libraries, in one process.
 
 ``nox -s bench`` times ResNet-50 with one image; ``nox -s bench -- --all`` everything. See README.md beside this file.
 """
@@ -6,28 +6,26 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import re
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from engines import operands, relative_error, torch_calls, xconv_call
+import growth
+import machine
+from engines import threads_for_xconv
 from layers import Layer, load
-from report import HEAD, Result, footer, machine_text, plot, row, save, summary
-from timing import Pace, compare
-
-import xconv
+from measuring import PACE, hopeless, measure
+from peers import PEERS, Peer, open_peer
+from report import footer, head, machine_text, row, summary
+from result import Result, read, save
+from targets import verdicts
 
 QUICK = "resnet50"
-LIMIT = 1e-5  # relative error, in norm, that two ways of summing in float32 may differ by
-PACE = Pace()
+
+Case = tuple[str, int, Layer]  # title of the network, batch size, layer
 
 
 def need(module: str) -> Any:
@@ -41,55 +39,18 @@ def need(module: str) -> Any:
         )
 
 
-def measure(torch: Any, layer: Layer, batch: int) -> Result:
-    """Check one layer, then time it."""
-    arrays = operands(layer, batch)
-    call, algorithm = xconv_call(layer, arrays)
-    others = torch_calls(torch, layer, arrays)
-    with torch.inference_mode():
-        actual = call()
-        error = relative_error(layer, actual, next(iter(others.values()))())
-        if not error <= LIMIT:  # NaN is not
-            sys.exit(f"{layer.net} {layer.name}, batch {batch}: {error:.1e} off torch, more than {LIMIT:.0e}")
-        output = list(actual.shape)
-        del actual
-        seconds = compare({"xconv": call, **others}, PACE)
-    return Result(
-        net=layer.net,
-        layer=layer.name,
-        kind=layer.kind,
-        batch=batch,
-        times=layer.times,
-        output=output,
-        gflop=2e-9 * batch * layer.macs,
-        algorithm=algorithm,
-        error=error,
-        ms={engine: 1e3 * s for engine, s in seconds.items()},
-    )
-
-
-def machine(torch: Any, threadpoolctl: Any) -> dict[str, Any]:
-    """What it runs on, for the head of the report."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists() and (names := re.findall(r"^model name\s*: (.*)$", info.read_text(), re.MULTILINE)):
-        cpu = names[0]
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    blas = {f"{p['internal_api']} {p['version']} ({p.get('architecture', '?')})" for p in pools}
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
-    load = f", load {os.getloadavg()[0]:.1f} before the start" if hasattr(os, "getloadavg") else ""
-    return {
-        "cpu": f"{cpu}, {os.cpu_count()} cores",
-        "threads": f"{torch.get_num_threads()} for every engine{load}",
-        "blas": ", ".join(sorted(blas)) or "none that threadpoolctl knows",
-        "python": f"{platform.python_version()}, NumPy {np.__version__}, torch {torch.__version__}",
-        "xconv": xconv.__version__,
-        "commit": commit,
-    }
+def open_peers(names: Collection[str], threads: int | None) -> tuple[dict[str, Peer], int]:
+    """The peers, each with the same number of threads, and that number: by default, what torch takes."""
+    if threads is None:
+        threads = need("torch").get_num_threads()
+    peers = {}
+    for name in names:
+        try:
+            peers[name] = open_peer(name, threads)
+        except ImportError as error:
+            need(error.name or name)
+            raise
+    return peers, threads
 
 
 def note(text: str) -> None:
@@ -100,39 +61,51 @@ def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def run(torch: Any, chosen: list[tuple[str, int, Layer]]) -> Iterator[Result]:
-    """Measure the chosen (title, batch, layer), printing a table for each network and batch size."""
-    done = 0
-    for (title, batch), group in groupby(chosen, key=lambda item: item[:2]):
-        print(f"\n{title}, batch {batch}\n\n{HEAD}\n{'-' * len(HEAD)}")
-        results = []
-        for _, _, layer in group:
-            note(f"[{done + 1:>3}/{len(chosen)}] {layer.net} {layer.name}, batch {batch}")
-            results.append(measure(torch, layer, batch))
-            done += 1
+def run(
+    peers: dict[str, Peer], chosen: list[Case], earlier: Collection[Result] = (), extras: bool = True
+) -> Iterator[Result]:
+    """Measure the chosen cases, or take them from an earlier run, printing a table for each network and batch."""
+    known = {(r.net, r.layer, r.batch): r for r in earlier}
+    everything: list[Result] = []
+    for (title, batch), group in groupby(chosen, key=lambda case: case[:2]):
+        layers = [layer for _, _, layer in group]
+        columns = [name for name, peer in peers.items() if any(map(peer.supports, layers))]
+        heading = head(columns)
+        print(f"\n{title}, batch {batch}\n\n{heading}\n{'-' * len(heading)}")
+        results: list[Result] = []
+        for layer in layers:
+            note(f"[{len(everything) + 1:>3}/{len(chosen)}] {layer.net} {layer.name}, batch {batch}")
+            result = known.get((layer.net, layer.name, batch))
+            if result is None:
+                smaller = [r for r in everything if r.batch < batch]
+                result = measure(peers, layer, batch, hopeless(smaller, layer), extras)
+            results.append(result)
+            everything.append(result)
             note("")
-            print(row(results[-1]), flush=True)
-            yield results[-1]
+            print(row(result, columns), flush=True)
+            yield result
         print(f"\n{footer(results)}", flush=True)
 
 
-def command_line(arguments: list[str] | None) -> tuple[argparse.Namespace, list[tuple[str, int, Layer]]]:
+def command_line(arguments: list[str] | None) -> tuple[argparse.Namespace, list[Case]]:
     """The options, and the (title, batch, layer) that they choose."""
     batches, nets = load()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--all", action="store_true", help=f"every network, and batch sizes {batches}")
-    parser.add_argument(
-        "--net", action="append", choices=nets, help=f"this one; can be repeated (default: {QUICK})"
-    )
-    parser.add_argument("--layer", default="", metavar="TEXT", help="only layers with TEXT in their name")
-    parser.add_argument("--batch", metavar="N,N", help="batch sizes (default: 1)")
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="for every engine (default: what torch takes)"
-    )
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results")
-    parser.add_argument("--plot", type=Path, metavar="PATH", help="draw the ratios, as PNG")
+    add = parser.add_argument
+    add("--all", action="store_true", help=f"every network, batch sizes {batches}, and the growth")
+    add("--net", action="append", choices=nets, help=f"this one; can be repeated (default: {QUICK})")
+    add("--layer", default="", metavar="TEXT", help="only layers with TEXT in their name")
+    add("--batch", metavar="N,N", help="batch sizes (default: 1)")
+    add("--threads", type=int, metavar="N", help="for every engine (default: what torch takes)")
+    add("--peers", metavar="NAME,NAME", help=f"compare with these only, of {', '.join(PEERS)}")
+    add("--no-extras", action="store_true", help="time only: no memory, no bits, no gain of a second thread")
+    add("--growth", action="store_true", help="instead: whether time grows in step with the pixels")
+    add("--questions", action="store_true", help="instead: the four questions, as questions.py")
+    add("--json", type=Path, metavar="PATH", help="write the results, after every layer")
+    add("--resume", action="store_true", help="go on with what is in the file of --json")
+    add("--plot", type=Path, metavar="PATH", help="draw the ratios, as PNG")
     options = parser.parse_args(arguments)
     if options.batch:
         batches = [int(size) if size.isdecimal() else 0 for size in options.batch.split(",")]
@@ -140,6 +113,11 @@ def command_line(arguments: list[str] | None) -> tuple[argparse.Namespace, list[
         batches = [1]
     if min(batches) < 1 or (options.threads is not None and options.threads < 1):
         parser.error("--batch and --threads must be positive whole numbers")
+    options.peers = options.peers.split(",") if options.peers else list(PEERS)
+    if unknown := [name for name in options.peers if name not in PEERS]:
+        parser.error(f"--peers must be of {', '.join(PEERS)}; got {', '.join(unknown)}")
+    if options.resume and not options.json:
+        parser.error("--resume needs --json, the file to go on with")
     for path in filter(None, (options.json, options.plot)):
         if not path.resolve().parent.is_dir():
             parser.error(f"there is no folder for {path}")
@@ -147,7 +125,7 @@ def command_line(arguments: list[str] | None) -> tuple[argparse.Namespace, list[
     chosen = [
         (nets[name].title, batch, layer)
         for name in dict.fromkeys(names)
-        for batch in dict.fromkeys(batches)
+        for batch in dict.fromkeys(sorted(batches))
         for layer in nets[name].layers
         if options.layer in layer.name
     ]
@@ -156,26 +134,48 @@ def command_line(arguments: list[str] | None) -> tuple[argparse.Namespace, list[
     return options, chosen
 
 
+def to_resume(path: Path, about: dict[str, str]) -> list[Result]:
+    """The results of a run that was stopped, if it was of the same code on the same machine."""
+    if not path.exists():
+        return []
+    results, before = read(path)
+    for key in ("cpu", "threads", "commit", *PEERS):
+        was, now = (text.get(key, "none").partition(",")[0] for text in (before, about))
+        if was != now:
+            sys.exit(f"{path} is of another run: {key} was {was}, is {now}; start afresh without --resume")
+    print(f"\nresumed: {len(results)} results of {path}")
+    return results
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Time what the command line asks for, and report."""
     options, chosen = command_line(arguments)
-    torch, threadpoolctl = need("torch"), need("threadpoolctl")
-    if options.plot:
-        need("matplotlib")  # found missing now rather than after the timing
-    torch.set_num_threads(options.threads or torch.get_num_threads())
+    threadpoolctl = need("threadpoolctl")
+    draw = need("plot").draw if options.plot else None  # found missing now rather than after the timing
+    if options.questions:
+        return need("questions").main(options.threads)
+    peers, threads = open_peers(options.peers, options.threads)
     results: list[Result] = []
-    with threadpoolctl.threadpool_limits(torch.get_num_threads(), user_api="blas"):
-        about = machine(torch, threadpoolctl)
+    growths: list[growth.Growth] = []
+    with threadpoolctl.threadpool_limits(threads, user_api="blas"), threads_for_xconv(threads):
+        about = machine.describe(threads, peers, threadpoolctl)
         print(machine_text(about))
-        try:
-            for result in run(torch, chosen):
+        earlier = to_resume(options.json, about) if options.resume else []
+        kept = {r.case: r for r in earlier}
+        if not options.growth:
+            for result in run(peers, chosen, earlier, not options.no_extras):
                 results.append(result)
-        finally:  # a run that is stopped leaves what it has
-            if options.json:
-                save(results, about, options.json)
-    print(f"\n{summary(results)}")
-    if options.plot:
-        plot(results, about, options.plot)
+                kept[result.case] = result
+                if options.json:  # a run that is stopped leaves what it has
+                    save(list(kept.values()), about, options.json)
+        if options.growth or options.all:
+            growths.extend(growth.run(load()[1], PACE))
+    if options.json:
+        save(list(kept.values()), about, options.json, growths)
+    if results:
+        print(f"\n{summary(results)}\n\n{verdicts(results)}")
+    if draw and results:
+        draw(results, about, options.plot)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -31,6 +32,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # What the tests tune is remembered for this run only, and nothing that a user has tuned counts.
+    os.environ["XCONV_CACHE_DIR"] = tempfile.mkdtemp(prefix="xconv-tests-")
     try:
         description = descriptions.load(config.getoption("backend"))
         for name, value in description.environment.items():

@@ -247,7 +247,7 @@ def _adaptive_tile(
 
 
 def _adaptive_indices_tile(
-    job: Job, x: Array, _: Operands, problem: WindowProblem, place: Place, xp: Namespace, *, outputs: Shape
+    job: Job, x: Array, _: Operands, problem: WindowProblem, _at: Place, xp: Namespace, *, outputs: Shape
 ) -> tuple[Array, Array]:
     best = best_place = None
     bounds = [adaptive_bounds(a.size, o) for a, o in zip(problem.axes, outputs, strict=True)]

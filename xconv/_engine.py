@@ -105,9 +105,7 @@ def typed(problem: ConvProblem, dtypes: SumDTypes, extra: int, xp: Namespace, *,
         problem.direct,
     ):
         return problem
-    return replace(
-        problem, kind=dtypes.kind, itemsize=dtypes.itemsize, extra=extra, cast=cast, direct=direct
-    )
+    return replace(problem, kind=dtypes.kind, itemsize=dtypes.itemsize, extra=extra, cast=cast, direct=direct)
 
 
 def _epilogue_bytes(channels: int, dtypes: SumDTypes, activation: Activation | None, xp: Namespace) -> int:

@@ -14,7 +14,7 @@ from xconv._geometry import ConvProblem
 from xconv._namespace import Array, unfilled
 from xconv._patches import fold, unfold
 from xconv._phases import phases
-from xconv._plan import Plan
+from xconv._plan import Candidate, Plan
 from xconv._pool import (
     avg_pool,
     avg_pool1d,
@@ -26,6 +26,7 @@ from xconv._pool import (
     max_pool2d,
     max_pool3d,
 )
+from xconv._products import LARGE
 from xconv._separable import separable_conv
 from xconv._transposed import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from xconv._windows import reduce_window
@@ -157,12 +158,19 @@ def _lines(name: str, plan: Plan) -> list[str]:
         tile = " x ".join(map(str, bid.extents))
         lines.append(
             f"{mark} {bid.algorithm:<12} {bid.seconds * 1e3:>7.3f} ms   {bid.tiles:>5}   {tile:<20} "
-            f"{_size(bid.cost.workspace):>9}   {'tiles' if bid.threaded else 'BLAS':<7}   {_size(bid.cost.bytes)}"
+            f"{_size(bid.cost.workspace):>9}   {_threads(bid, plan):<7}   {_size(bid.cost.bytes)}"
         )
     lines.extend(f"  {algorithm} cannot: {reason}" for algorithm, reason in plan.refusals)
     if not plan.candidates:
         lines.append(f"  tiles: {plan.tiles} of {' x '.join(map(str, plan.extents))} (batch x outputs)")
     return lines
+
+
+def _threads(bid: Candidate, plan: Plan) -> str:
+    """What is shared out among threads of our own: tiles, large matrix products inside of them, or nothing."""
+    if bid.threaded:
+        return "tiles"
+    return "product" if plan.traits.threads and bid.cost.flops > 2 * LARGE * bid.tiles else "-"
 
 
 def _size(count: int) -> str:

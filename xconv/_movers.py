@@ -17,11 +17,17 @@ from xconv._namespace import (
     DType,
     Namespace,
     assignable,
+    can_sum_products,
     count_up,
+    empty_like,
     full_like,
+    is_contiguous,
     laid_out,
+    longer_runs,
     packed,
+    rows_are_runs,
     spare,
+    sum_products,
     window_runs,
     window_view,
 )
@@ -108,6 +114,40 @@ def columns(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
     gathered = window_runs(x, outputs, tuple((a.window, a.stride, a.dilation) for a in axes))
     gathered = windows(x, axes, xp) if gathered is None else gathered
     return packed(gathered, (x.shape[0], *outputs, prod(a.window for a in axes), x.shape[-1]), "windows", xp)
+
+
+def weighted_windows(
+    x: Array, axes: Sequence[Axis], w: Array, out: Array | None, xp: Namespace
+) -> Array | None:
+    """Every window of a padded block (N, *n, C), times its weights, summed: (N, *out, C); None where the library cannot.
+
+    The weights (taps, P, C) are the same for P neighbouring pixels: where windows stand side by side, that many are
+    done in one loop.
+    """
+    if not can_sum_products(x):
+        return None
+    *lead, last = axes
+    batch, channels = x.shape[0], x.shape[-1]
+    outputs, window = tuple(a.output for a in lead), tuple(a.window for a in axes)
+    if out is None or not is_contiguous(out):
+        out = empty_like(x, (batch, *outputs, last.output, channels), x.dtype)
+    pixels = min(w.shape[1], last.output) if last.stride == 1 and rows_are_runs(x) else 1
+    whole = last.output // pixels
+    for start, count, width in ((0, whole, pixels), (whole * pixels, 1, last.output - whole * pixels)):
+        if not count or not width:
+            continue
+        steps = (last.window, width * last.stride, last.dilation)
+        part = x[(..., slice(start * last.stride, None), slice(None))]
+        view = window_view(
+            part, (*outputs, count), (*((a.window, a.stride, a.dilation) for a in lead), steps)
+        )
+        place = out[(..., slice(start, start + count * width), slice(None))]
+        sum_products(
+            longer_runs(view, width * channels),
+            xp.reshape(w[:, :width, :], (*window, width * channels)),
+            xp.reshape(place, (batch, *outputs, count, width * channels)),
+        )
+    return out
 
 
 def tiled(x: Array, axes: Sequence[Axis | None], m: int, xp: Namespace) -> Array:

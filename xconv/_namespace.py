@@ -263,6 +263,31 @@ def window_view(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
     return as_strided(x, shape, strides)
 
 
+def rows_are_runs(x: Array) -> bool:
+    """Whether the last two axes of an array of NumPy are one run of memory."""
+    return bool(x.strides[-2:] == (x.shape[-1] * x.itemsize, x.itemsize))
+
+
+def longer_runs(view: Array, length: int) -> Array:
+    """The same view with a last axis of this length: what follows in memory belongs to it."""
+    if length == view.shape[-1]:
+        return view
+    shape = (*view.shape[:-1], length)
+    return np.lib.stride_tricks.as_strided(view, shape, view.strides, writeable=False)
+
+
+def can_sum_products(x: Array) -> bool:
+    """Whether `sum_products` is there, which the standard has no name for."""
+    return isinstance(x, np.ndarray)
+
+
+def sum_products(view: Array, w: Array, out: Array) -> None:
+    """Multiply windows (..., *window, R) with weights (*window, R), and sum over the window into ``out`` (..., R)."""
+    outer, taps = list(range(out.ndim - 1)), list(range(out.ndim, out.ndim + w.ndim - 1))
+    run = out.ndim - 1
+    np.einsum(view, [*outer, *taps, run], w, [*taps, run], [*outer, run], out=out)
+
+
 def window_runs(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]) -> Array | None:
     """Copy ``x`` (N, *n, C) as its windows (N, *outputs, *window, C) where their rows are short runs of memory.
 

@@ -28,7 +28,7 @@ from xconv._machine import cache_bytes, cores
 from xconv._namespace import Traits
 from xconv._phases import phases
 from xconv._products import LARGE
-from xconv._rates import ACCELERATOR, CPU, GRAIN, SLOWDOWN, Rates
+from xconv._rates import ACCELERATOR, CPU, GRAIN, SLOWDOWN, WORTH, Rates
 from xconv._remembered import choice
 
 CPU_WORKSPACE = 64 * 2**20
@@ -286,7 +286,8 @@ def _grained(
     if 0 in sizes:
         return extents
     count = prod(-(-size // extent) for size, extent in zip(sizes, extents, strict=True))
-    wanted = int(seconds(_tile_of(problem, extents)) * count / GRAIN)
+    total = seconds(_tile_of(problem, extents)) * count
+    wanted = max(int(total / GRAIN), 2 if total > WORTH else 1)
     if max(wanted, count) < 2:
         return extents
     wanted = max(wanted, count)

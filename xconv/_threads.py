@@ -74,6 +74,9 @@ class _Share:
                 return
             self.helpers += 1
         self.work()
+        self.leave()
+
+    def leave(self) -> None:
         with self.door:
             self.helpers -= 1
             if self.closed and not self.helpers:
@@ -81,7 +84,7 @@ class _Share:
 
     def close(self) -> None:
         """Let nobody in any more, and wait for those inside, even where the waiting is interrupted."""
-        interrupted = None
+        interrupted: KeyboardInterrupt | None = None
         while True:
             try:
                 with self.door:

@@ -31,5 +31,6 @@ class Algorithm(Protocol):
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    module.__name__.rpartition(".")[2]: module for module in (pointwise, direct, im2col, banded, depthwise, winograd, fft)
+    module.__name__.rpartition(".")[2]: module
+    for module in (pointwise, direct, im2col, banded, depthwise, winograd, fft)
 }

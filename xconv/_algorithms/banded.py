@@ -41,17 +41,17 @@ def why_not(problem: ConvProblem, traits: Traits) -> str | None:
     if groups > 1 and not rows:
         return f"there are {groups} groups and one axis; they need two"
     axis = problem.axes[-2 if rows else -1]
+    if axis.window == 1 and rows:
+        return "the kernel has one tap along the last axis but one, where the band would be"
     if axis.window == 1:
-        where = "last axis but one" if rows else "last axis"
-        return f"the kernel has one tap along the {where}, where the band would be"
+        return "the kernel has one tap along the last axis, where the band would be"
     if _width(problem):
         return None
-    smallest = ROWS if rows else WIDTHS[0]
-    waste = _reach(axis, smallest) / axis.window
-    if waste > WASTE:
-        return f"a band of {smallest} outputs takes {waste:.3g} times the products, more than {WASTE}"
-    size = _band_bytes(problem, smallest)
-    return f"a band matrix of {smallest} outputs takes {size / 2**20:.3g} MiB, more than {LARGEST // 2**20}"
+    least = ROWS if rows else WIDTHS[0]
+    waste, size = round(_reach(axis, least) / axis.window, 1), round(_band_bytes(problem, least) / 2**20, 1)
+    if _reach(axis, least) > WASTE * axis.window:
+        return f"a band of {least} outputs takes {waste} times the products, more than {WASTE}"
+    return f"a band matrix of {least} outputs takes {size} MiB, more than {LARGEST // 2**20}"
 
 
 def cost(problem: ConvProblem, traits: Traits) -> Cost:

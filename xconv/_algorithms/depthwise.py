@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from xconv._algorithms._cost import Cost
 from xconv._geometry import ConvProblem
-from xconv._movers import tap_slices
+from xconv._movers import tap_slices, weighted_windows
 from xconv._namespace import Array, Namespace, Traits
+
+RUN = 1024  # numbers that are worth a loop of their own
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
@@ -15,27 +17,39 @@ def why_not(problem: ConvProblem, traits: Traits) -> str | None:
 
 
 def cost(problem: ConvProblem, traits: Traits) -> Cost:
-    """Every tap reads its part of the input, writes a product and adds it to the output, all in cache."""
+    """Every tap reads its part of the input and adds its product to the output: in one go, or by way of a product."""
     output = problem.pixels * problem.channels_out * problem.itemsize
+    bound = problem.taps * _pixels(problem) * problem.channels_out * problem.itemsize
+    if traits.threads and problem.channels_out == problem.channels_in:
+        runs = problem.pixels // (_pixels(problem) if problem.axes[-1].stride == 1 else 1)
+        steps = 40 * problem.taps * runs * problem.itemsize
+        return Cost(0, problem.taps * output + steps, 4, 0, bound=bound)
     multiplied = (
         problem.channels_out > problem.channels_in
     )  # a product that broadcasts, for which NumPy buffers
     buffers = 2 * 8192 * problem.itemsize if multiplied else 0
-    return Cost(0, problem.taps * (3 if multiplied else 2) * output, 2 * problem.taps, output + buffers)
+    moved = problem.taps * (3 if multiplied else 2) * output
+    return Cost(0, moved, 2 * problem.taps, output + buffers, bound=bound)
 
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
-    """(T, C, M) for T taps and M output channels per input channel."""
-    return xp.reshape(w, (problem.taps, problem.channels_in, problem.channels_out // problem.channels_in))
+    """(T, P, C, M) for T taps and M output channels per input channel, the same for P neighbouring pixels."""
+    channels = problem.channels_in
+    w = xp.reshape(w, (problem.taps, 1, channels, problem.channels_out // channels))
+    return xp.tile(w, (1, _pixels(problem), 1, 1))
 
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
-    """Tap by tap: (N, *out, C, 1) * (C, M)."""
+    """All taps at once where the library can; else tap by tap, (N, *out, C, 1) * (C, M)."""
+    if w.shape[-1] == 1:
+        y = weighted_windows(x, problem.axes, w[..., 0], out, xp)
+        if y is not None:
+            return y
     taps = enumerate(tap_slices(problem.axes))
     _, first = next(taps)
-    y = _term(x, w[0, ...], first, xp)
+    y = _term(x, w[0, 0, ...], first, xp)
     for i, tap in taps:
-        y += _term(x, w[i, ...], tap, xp)
+        y += _term(x, w[i, 0, ...], tap, xp)
     return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))
 
 
@@ -44,3 +58,7 @@ def _term(x: Array, kernel: Array, tap: tuple[slice, ...], xp: Namespace) -> Arr
     if kernel.shape[-1] == 1:
         return part * kernel[:, 0]
     return xp.expand_dims(part, axis=-1) * kernel
+
+
+def _pixels(problem: ConvProblem) -> int:
+    return max(RUN // problem.channels_in, 1) if problem.channels_out == problem.channels_in else 1

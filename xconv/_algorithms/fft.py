@@ -30,7 +30,8 @@ FEW = 4  # input channels of a group up to which products are added one by one, 
 NORM = (
     "ortho"  # NumPy 2.4 does float32 in float64, ten times as slowly, where a transform is not to be scaled
 )
-STRIDED = 10  # bytes of traffic for a byte of channels, which are moved in front of the blocks and back
+STRIDED = 6  # bytes of traffic for a byte of channels, which are moved in front of the blocks and back
+SETUP = 20_000  # bytes of traffic in the time that NumPy takes to begin the transforms of one row of lines
 STAGE = 0.8  # bytes of traffic for a byte in one of the log2(length) stages of a transform
 
 
@@ -71,11 +72,11 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     together = min(_together(length, problem), count) if traits.writeable else count
     rounds = -(-count // together)
     frequencies, number = _frequencies(length, problem)
-    staged = int(STAGE * length * log2(length) * size)
+    staged = _staged(tuple(cut.length for cut in cuts), problem)
     padded = problem.batch * prod((cut.blocks - 1) * cut.step + cut.length for cut in cuts)
     given = problem.batch * prod(axis.size for axis in problem.axes)
     copied = padded * problem.channels_in * size if padded > given else 0
-    moved = 4 * copied + count * channels * (staged + (4 if channels == 2 else STRIDED) * length * size)
+    moved = 4 * copied + count * channels * (staged + (0 if channels == 2 else STRIDED) * length * size)
     flops, calls = 0, rounds * (4 * sum(cut.length > 1 for cut in cuts) + 8)
     if inputs <= FEW:
         moved += 4 * count * frequencies * inputs * problem.channels_out * number
@@ -156,12 +157,20 @@ def lengths(problem: ConvProblem) -> tuple[int, ...]:
         )
 
     def work(found: tuple[int, ...]) -> float:
-        length = prod(found)
-        return prod(cut.blocks for cut in _cuts(found, problem)) * length * (log2(length) + 4)
+        return prod(cut.blocks for cut in _cuts(found, problem)) * _staged(found, problem)
 
     first, *others = map(of, FACTORS)
     most = LARGEST // (problem.itemsize * (problem.channels_in + problem.channels_out))
     return min([first, *(found for found in others if prod(found) <= most)], key=work)
+
+
+def _staged(found: tuple[int, ...], problem: ConvProblem) -> int:
+    """Traffic that takes as long as the transforms of one channel of a block, in one direction."""
+    length, rows = prod(found), 0
+    for i, size in enumerate(found):
+        others = [*found[:i], *found[i + 1 :]] or [1]
+        rows += prod(others[:-1]) * (size > 1)
+    return int(length * problem.itemsize * (STAGE * log2(length) + 4)) + SETUP * rows
 
 
 @lru_cache(maxsize=4096)

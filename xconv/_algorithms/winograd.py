@@ -1,9 +1,9 @@
 """Fewer multiplications for 3-tap kernels, by Winograd's minimal filtering F(m, 3): y = At ((G w Gt) * (Bt x B)) A.
 
-The input is cut into overlapping tiles of m + 2 along the last one or two axes that have three taps. Each tile
-is transformed, multiplied element by element with the transformed kernel (over the channels that is one matmul per element),
-summed over the taps of all other axes, and transformed back to m outputs an axis. Both transforms are matmuls with the
-Kronecker product of the axes' matrices. See Lavin and Gray, "Fast algorithms for convolutional neural networks",
+The input is cut into overlapping tiles of m + 2 along the last one or two axes that have three taps. Each tile is
+transformed, multiplied element by element with the transformed kernel (over the channels: one matmul for each element),
+summed over the taps of all other axes, and transformed back to m outputs an axis. Both transforms are matmuls with
+the Kronecker product of the axes' matrices. See Lavin and Gray, "Fast algorithms for convolutional neural networks",
 arXiv:1509.09308.
 """
 
@@ -159,7 +159,7 @@ def _suits(axis: Axis) -> bool:
 
 
 def _outputs(problem: ConvProblem) -> int:
-    """m of F(m, 3), by what is the same for all tiles of a problem."""
+    """The m of F(m, 3), by what is the same for all tiles of a problem."""
     return 4 if problem.channels_in * problem.channels_out < _SMALL_KERNEL else 2
 
 
