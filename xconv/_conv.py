@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from xconv._activations import ActivationOption, named_activation
-from xconv._args import Ints, Padding, frozen
+from xconv._args import Ints, Padding, Shape, frozen
+from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import convolve, enter, leave
+from xconv._engine import Ready, enter, execute, leave, ready
 from xconv._errors import door, refuse
 from xconv._layout import permuted
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
+from xconv._plan import plan_cache
 from xconv._problems import ConvSpec, conv_spec
 from xconv._ranks import fixed_rank
 
@@ -131,29 +133,50 @@ def _conv(
     residual: Array | None = None,
 ) -> Array:
     xp, traits = inspect({"b": b, "residual": residual}, x=x, w=w)
-    spec = conv_spec(
-        x.shape,
-        w.shape,
-        None if b is None else b.shape,
-        frozen(stride),
-        frozen(padding),
-        frozen(pad_mode),
-        frozen(dilation),
-        frozen(groups),
-        frozen(layout),
+    # A function may be made for one call only: what is kept would keep it.
+    prepare = _prepared if activation is None or isinstance(activation, str) else _prepared_once
+    spec, dtypes, (job, plans) = prepare(
+        xp,
+        (x.shape, w.shape, None if b is None else b.shape),
+        (x.dtype, w.dtype, dtype),
+        (frozen(stride), frozen(padding), frozen(pad_mode), frozen(dilation), frozen(groups), frozen(layout)),
         frozen(input_dilation),
+        activation,
+        frozen(algorithm),
+        0 if residual is None else 1,
+        settings(),
     )
-    dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, spec.terms)
-    check_bias_dtype(xp, b, dtypes.result)
-    function = named_activation(activation, dtype_kind(xp, dtypes.result))
+    if b is not None:
+        check_bias_dtype(xp, b, dtypes.result)
     w = permuted_axes(w, spec.layout.kernel, xp)
     if spec.kernel_shape is not None:
         w = xp.reshape(w, spec.kernel_shape)
     x = enter(x, spec.layout, xp, batched=spec.batched)
-    if residual is not None:
-        residual = _inner_residual(residual, spec, dtypes, xp)
-    y = convolve(spec.problem, x, w, b, dtypes, function, frozen(algorithm), xp, traits, residual)
+    operands = (w, b) if residual is None else (w, b, _inner_residual(residual, spec, dtypes, xp))
+    (y,) = execute(job, x, operands, xp, traits, plans)
     return leave(y, spec.layout, xp, batched=spec.batched)
+
+
+def _prepared_once(
+    xp: Namespace,
+    shapes: tuple[Shape, Shape, Shape | None],
+    dtypes: tuple[DType, DType, DType | None],
+    options: tuple[Any, ...],
+    input_dilation: Any,
+    activation: ActivationOption,
+    algorithm: str,
+    aligned: int,
+    config: Settings,
+) -> tuple[ConvSpec, SumDTypes, Ready]:
+    """All that follows from shapes, dtypes and options: one look-up for a call that has been made before."""
+    spec = conv_spec(*shapes, *options, input_dilation)
+    sums = sum_dtypes(xp, *dtypes, spec.terms)
+    function = named_activation(activation, dtype_kind(xp, sums.result))
+    todo = ready(spec.problem, dtypes[0], sums, function, algorithm, xp, config, aligned=aligned)
+    return spec, sums, todo
+
+
+_prepared = plan_cache(_prepared_once)
 
 
 def _inner_residual(residual: Array, spec: ConvSpec, dtypes: SumDTypes, xp: Namespace) -> Array:

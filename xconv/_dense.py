@@ -9,6 +9,7 @@ from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
 from xconv._engine import finish
 from xconv._errors import door, refuse
 from xconv._namespace import Array, DType, inspect
+from xconv._products import matmul
 
 
 @door
@@ -58,7 +59,7 @@ def dense(
     check_bias_dtype(xp, b, dtypes.result)
     function = named_activation(activation, dtype_kind(xp, dtypes.result))
     x, w = (xp.astype(a, dtypes.compute, copy=False) for a in (x, w))
-    y = xp.matmul(xp.reshape(x, (1, inputs)), w) if x.ndim == 1 else xp.matmul(x, w)
+    y = matmul(xp.reshape(x, (1, inputs)) if x.ndim == 1 else x, w, xp)
     if x.ndim == 1:
         y = xp.reshape(y, (outputs,))
     return finish(y, b, function, dtypes.result, xp)
@@ -108,7 +109,7 @@ def bilinear(x1: Array, x2: Array, w: Array, b: Array | None = None, /) -> Array
     lead = x1.shape[:-1]
     x1, x2 = xp.reshape(x1, (-1, first)), xp.reshape(x2, (-1, second))
     # (P, I1) @ (I1, O * I2) -> (P, O, I2), then the sum over I2 against x2
-    y = xp.matmul(x1, xp.reshape(xp.permute_dims(w, (1, 0, 2)), (first, outputs * second)))
+    y = matmul(x1, xp.reshape(xp.permute_dims(w, (1, 0, 2)), (first, outputs * second)), xp)
     y = xp.sum(xp.reshape(y, (-1, outputs, second)) * xp.expand_dims(x2, axis=1), axis=2, dtype=compute)
     y = xp.reshape(y, (*lead, outputs))
     return finish(y, b, None, dtypes.result, xp)

@@ -53,6 +53,7 @@ def check_bias_dtype(xp: Namespace, b: Array | None, result: DType, name: str = 
 _ORDER = {"bool": 0, "integer": 1, "float": 2, "complex": 3}
 
 
+@lru_cache(maxsize=256)
 def dtype_kind(xp: Namespace, dtype: DType) -> str:
     """Which of "bool", "integer", "float" and "complex" it is."""
     for kind, name in (
@@ -66,6 +67,7 @@ def dtype_kind(xp: Namespace, dtype: DType) -> str:
     raise Refusal(TypeError, f"arrays must hold numbers of the array API standard; got dtype {dtype}")
 
 
+@lru_cache(maxsize=256)
 def itemsize(xp: Namespace, dtype: DType) -> int:
     """Bytes of one number."""
     if dtype_kind(xp, dtype) == "integer":

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from xconv._algorithms import ALGORITHMS, Algorithm
-from xconv._config import settings
+from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, dtype_kind, itemsize
 from xconv._geometry import ConvProblem, WindowProblem, materialised
 from xconv._layout import Layout
@@ -23,8 +23,17 @@ from xconv._tiles import Job, Operands, Place, run, run_chunks
 
 Activation = Callable[[Array], Array]
 
-Kernels = dict[Any, Any]  # made ready, by algorithm and problem
 KERNELS = 8  # that are kept
+
+
+class Kernel(NamedTuple):
+    """A kernel as an algorithm wants it; of an input with holes, one for each phase, by its first taps."""
+
+    room: Algorithm
+    weights: Any
+
+
+Kernels = dict[Any, Kernel]  # by algorithm and problem
 
 _only_plan: ContextVar[bool] = ContextVar("xconv_only_plan", default=False)
 _kernels: ContextVar[Kernels | None] = ContextVar("xconv_kernels", default=None)
@@ -58,28 +67,31 @@ def with_kernels(kernels: Kernels) -> Iterator[None]:
         _kernels.reset(token)
 
 
-def convolve(
+class Ready(NamedTuple):
+    """A convolution that only lacks its arrays."""
+
+    job: Job
+    plans: dict[bool, Plan]  # by whether the kernel is bound
+
+
+def ready(
     problem: ConvProblem,
-    x: Array,
-    w: Array,
-    b: Array | None,
+    x: DType,
     dtypes: SumDTypes,
     activation: Activation | None,
     algorithm: str,
     xp: Namespace,
-    traits: Traits,
-    residual: Array | None = None,
-) -> Array:
-    """The convolution of x (N, *n, C) and w (*k, C / groups, O) with bias, residual and activation: (N, *out, O)."""
+    settings: Settings,
+    *,
+    aligned: int = 0,
+) -> Ready:
+    """What is to be done with x (N, *n, C) and w (*k, C / groups, O), and bias and residual, to give (N, *out, O)."""
     extra = _epilogue_bytes(problem.channels_out, dtypes, activation, xp)
-    problem = typed(problem, dtypes, extra, xp, cast=x.dtype != dtypes.compute)
+    problem = typed(problem, dtypes, extra, xp, cast=x != dtypes.compute)
     work = partial(_convolve_tile, activation=activation)
     tails = ((problem.channels_out,),)
-    aligned = 0 if residual is None else 1
-    job = Job(
-        problem, work, dtypes.compute, tails, (dtypes.result,), 0, algorithm, settings(), aligned=aligned
-    )
-    return execute(job, x, (w, b, residual)[: 2 + aligned], xp, traits)[0]
+    job = Job(problem, work, dtypes.compute, tails, (dtypes.result,), 0, algorithm, settings, aligned=aligned)
+    return Ready(job, {})
 
 
 def enter(x: Array, layout: Layout, xp: Namespace, *, batched: bool) -> Array:
@@ -114,21 +126,32 @@ def _epilogue_bytes(channels: int, dtypes: SumDTypes, activation: Activation | N
     return channels * (cast + (5 * max(dtypes.itemsize, cast) if activation is not None else 0))
 
 
-def execute(job: Job, x: Array, operands: Operands, xp: Namespace, traits: Traits) -> tuple[Array, ...]:
+def execute(
+    job: Job,
+    x: Array,
+    operands: Operands,
+    xp: Namespace,
+    traits: Traits,
+    plans: dict[bool, Plan] | None = None,
+) -> tuple[Array, ...]:
     """Plan the job and run it, here or, for a chunked array, in the array's own scheduler.
 
     The first operand of a convolution is its kernel; the work gets it as its algorithm wants it.
     """
     problem, kernels = job.problem, _kernels.get()
-    _kernels.set(None)  # they are of this call, and of none that its activation may make
+    if kernels is not None:
+        _kernels.set(None)  # they are of this call, and of none that its activation may make
     if isinstance(problem, WindowProblem):
         plan = plan_window(problem, traits, job.settings)
     else:
-        plan = plan_conv(problem, traits, job.settings, job.algorithm, bound=kernels is not None)
-        if not traits.chunked and (kernels is not None or not _only_plan.get()):
+        bound = kernels is not None
+        found = None if plans is None else plans.get(bound)
+        plan = found or plan_conv(problem, traits, job.settings, job.algorithm, bound=bound)
+        if plans is not None:
+            plans[bound] = plan
+        if not traits.chunked and (bound or not _only_plan.get()):
             w, *others = operands
-            operands = (bound_kernel(plan.algorithm, w, problem, job.dtype, kernels, xp), *others)
-            job = replace(job, algorithm=plan.algorithm)
+            operands = (bound_kernel(plan, w, job.dtype, kernels, xp), *others)
     if _only_plan.get():
         raise Planned(plan)
     if traits.chunked:
@@ -142,30 +165,28 @@ def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, 
     return execute(job, x, operands, xp, traits)
 
 
-def bound_kernel(
-    algorithm: str, w: Array, problem: ConvProblem, dtype: DType, kernels: Kernels | None, xp: Namespace
-) -> Any:
-    """The kernel as the algorithm wants it, made now or found among those made before.
-
-    For an input with holes, a kernel for each phase, by its first taps.
-    """
-    key = (algorithm, replace(problem, batch=1, cast=False), dtype) if kernels is not None else None
+def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp: Namespace) -> Kernel:
+    """The kernel made ready for a plan: now, or found among those made before."""
+    problem, room = plan.problem, ALGORITHMS[plan.algorithm]
+    assert isinstance(problem, ConvProblem)
+    assert isinstance(plan.core, ConvProblem)
+    key = (plan.algorithm, plan.core, dtype)
     if kernels is not None and key in kernels:
         return kernels[key]
-    room = ALGORITHMS[algorithm]
     w = w if w.dtype == dtype else xp.astype(w, dtype)
     if problem.holes:
-        bound = {
+        weights: Any = {
             first_taps(phase): room.bind(w[(*phase.kernel, ...)], materialised(phase.problem), xp)
             for phase in phases(problem).values()
         }
     else:
-        bound = room.bind(w, materialised(problem), xp)
+        weights = room.bind(w, plan.core, xp)
+    kernel = Kernel(room, weights)
     if kernels is not None:
         while len(kernels) >= KERNELS:
             kernels.pop(next(iter(kernels)))
-        kernels[key] = bound
-    return bound
+        kernels[key] = kernel
+    return kernel
 
 
 def first_taps(phase: Phase) -> tuple[int, ...]:
@@ -185,17 +206,16 @@ def _convolve_tile(
 ) -> tuple[Array, ...]:
     w, b, *residual = operands
     out = place.out[0] if job.dtypes[0] == job.dtype else None
-    y = convolve_block(ALGORITHMS[job.algorithm], x, w, problem, out, xp)
-    r = residual[0][(*place.target, ...)] if residual else None
+    y = convolve_block(w, x, problem, out, xp)
+    r = residual[0][(*place.tile.target, ...)] if residual else None
     return (finish(y, b, activation, job.dtypes[0], xp, r),)
 
 
-def convolve_block(
-    room: Algorithm, x: Array, w: Any, problem: ConvProblem, out: Array | None, xp: Namespace
-) -> Array:
+def convolve_block(kernel: Kernel, x: Array, problem: ConvProblem, out: Array | None, xp: Namespace) -> Array:
     """One tile, in ``out`` where that saves a copy; an input with holes is done as several without, interleaved."""
+    room, weights = kernel
     if not problem.holes:
-        return room.run(x, w, problem, xp, out)
+        return room.run(x, weights, problem, xp, out)
     steps, found = periods(problem), phases(problem)
 
     def part(remainders: tuple[int, ...]) -> Array:
@@ -205,7 +225,7 @@ def convolve_block(
             return full_like(x, shape, 0, x.dtype)
         phase = found[remainders]
         piece = block(x[(slice(None), *phase.source, slice(None))], phase.problem.axes, x.dtype, 0, xp)
-        return room.run(piece, w[first_taps(phase)], materialised(phase.problem), xp)
+        return room.run(piece, weights[first_taps(phase)], materialised(phase.problem), xp)
 
     return interleaved(part, steps, problem.outputs, xp)
 

@@ -11,8 +11,8 @@ Positions outside the spread input are padding; ``low`` and ``high`` may be nega
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache
 from itertools import pairwise, product
 from math import prod
 from typing import NamedTuple, TypeVar
@@ -84,7 +84,7 @@ class Axis(NamedTuple):
         return Axis(self.size, self.output, self.dilation, self.stride, self.input_dilation, self.low, high)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ConvProblem:
     """One convolution in closed form: integers and strings, no arrays.
 
@@ -104,32 +104,39 @@ class ConvProblem:
     cast: bool = False  # whether the input has another dtype than the products
     direct: bool = False  # only direct sums will do: integers held in floats, or a setting that asks for them
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+
+    @cached_property
     def outputs(self) -> tuple[int, ...]:
         """Spatial sizes of the output."""
         return tuple(axis.output for axis in self.axes)
 
-    @property
+    @cached_property
     def window(self) -> tuple[int, ...]:
         """Spatial sizes of the kernel."""
         return tuple(axis.window for axis in self.axes)
 
-    @property
+    @cached_property
     def taps(self) -> int:
         """Number of positions in the kernel."""
         return prod(self.window)
 
-    @property
+    @cached_property
     def pixels(self) -> int:
         """Number of output positions in the whole batch."""
         return self.batch * prod(self.outputs)
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Multiplications and additions of the direct sum."""
         return 2 * self.pixels * self.taps * (self.channels_in // self.groups) * self.channels_out
 
-    @property
+    @cached_property
     def holes(self) -> bool:
         """Whether there are holes between the elements of the input."""
         return any(axis.input_dilation > 1 for axis in self.axes)
@@ -160,7 +167,7 @@ class ConvProblem:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WindowProblem:
     """One sliding-window reduction: input (batch, *sizes, channels), output (batch, *outputs, channels)."""
 
@@ -172,12 +179,19 @@ class WindowProblem:
     pad_mode: str = "constant"
     cast: bool = False  # whether the input has another dtype than the numbers reduced
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+
+    @cached_property
     def outputs(self) -> tuple[int, ...]:
         """Spatial sizes of the output."""
         return tuple(axis.output for axis in self.axes)
 
-    @property
+    @cached_property
     def holes(self) -> bool:
         """Whether there are holes between the elements of the input."""
         return any(axis.input_dilation > 1 for axis in self.axes)

@@ -119,7 +119,7 @@ def columns(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
 def weighted_windows(
     x: Array, axes: Sequence[Axis], w: Array, out: Array | None, xp: Namespace
 ) -> Array | None:
-    """Every window of a padded block (N, *n, C), times its weights, summed: (N, *out, C); None where the library cannot.
+    """Every window of a padded block (N, *n, C), times its weights, summed: (N, *out, C). None if it cannot be done.
 
     The weights (taps, P, C) are the same for P neighbouring pixels: where windows stand side by side, that many are
     done in one loop.
@@ -295,10 +295,10 @@ def interleaved(
 
 def biased(y: Array, b: Array, xp: Namespace) -> Array:
     """Add a bias (C,) to what is the caller's to change, (..., W, C): by rows where C alone is a short loop."""
-    if y.ndim < 3 or b.shape[0] > 64:
+    *lead, width, channels = y.shape
+    if not lead or channels > 64 or prod(lead) * width < 1024:
         y += b
         return y
-    *lead, width, channels = y.shape
     rows = xp.reshape(y, (*lead, width * channels))
     rows += xp.tile(b, (width,))
     return xp.reshape(rows, y.shape)

@@ -129,6 +129,8 @@ def _numpy_constant(values: tuple[Any, ...], dtype: DType) -> Array:
 
 def empty_like(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     """A fresh, unset array beside ``like``."""
+    if isinstance(like, np.ndarray):
+        return np.empty(shape, dtype)
     xp = compat.array_namespace(like)
     return xp.empty(shape, dtype=dtype, device=_device(like))
 
@@ -141,6 +143,8 @@ def unfilled(shape: tuple[int, ...], like: Array) -> Array:
 
 def full_like(like: Array, shape: tuple[int, ...], value: complex, dtype: DType) -> Array:
     """A fresh array of one value beside ``like``."""
+    if isinstance(like, np.ndarray):
+        return np.zeros(shape, dtype) if value == 0 else np.full(shape, value, dtype)
     xp = compat.array_namespace(like)
     if value == 0:
         return xp.zeros(shape, dtype=dtype, device=_device(like))
@@ -255,7 +259,7 @@ def window_view(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
         last,
     )
     if isinstance(x, np.ndarray):
-        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+        return _strided(x, shape, strides)
     if compat.is_torch_array(x):
         return x.as_strided(shape, strides)
     from cupy.lib.stride_tricks import as_strided
@@ -272,8 +276,7 @@ def longer_runs(view: Array, length: int) -> Array:
     """The same view with a last axis of this length: what follows in memory belongs to it."""
     if length == view.shape[-1]:
         return view
-    shape = (*view.shape[:-1], length)
-    return np.lib.stride_tricks.as_strided(view, shape, view.strides, writeable=False)
+    return np.lib.stride_tricks.as_strided(view, (*view.shape[:-1], length), view.strides, writeable=False)
 
 
 def can_sum_products(x: Array) -> bool:
@@ -298,15 +301,38 @@ def window_runs(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
     run = window * channels * size
     if not 0 < run < 512 or dilation > 1 or x.strides[-2:] != (channels * size, size):
         return None
-    view = np.asarray(window_view(x, outputs, steps))
-    shape, strides = (*view.shape[:-2], window * channels), (*view.strides[:-2], size)
-    rows = np.lib.stride_tricks.as_strided(view, shape, strides, writeable=False)
-    opaque = rows.view(np.dtype((np.void, run)))
-    target = spare("windows", view.shape, x.dtype, x)
+    spatial = tuple(zip(x.strides[1:-1], steps, strict=True))
+    shape = (x.shape[0], *outputs, *(taps for taps, _, _ in steps[:-1]))
+    strides = (
+        x.strides[0],
+        *(s * stride for s, (_, stride, _) in spatial),
+        *(s * dilation for s, (_, _, dilation) in spatial[:-1]),
+    )
+    if x.flags.c_contiguous and x.size:
+        opaque = np.ndarray(shape, _opaque(run), x, 0, strides)
+    else:
+        rows = np.lib.stride_tricks.as_strided(x, (*shape, window * channels), (*strides, size))
+        opaque = rows.view(_opaque(run))[..., 0]
+    whole = (*shape, window, channels)
+    target = spare("windows", whole, x.dtype, x)
     if target is None:
-        return np.ascontiguousarray(opaque).view(x.dtype).reshape(view.shape)
-    target.reshape(shape).view(opaque.dtype)[...] = opaque
+        return opaque.copy().view(x.dtype).reshape(whole)
+    target.reshape(*shape, window * channels).view(_opaque(run))[..., 0] = opaque
     return target
+
+
+@lru_cache(maxsize=64)
+def _opaque(size: int) -> DType:
+    return np.dtype((np.void, size))
+
+
+def _strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """A read-only view of an array of NumPy; where ``x`` is packed, without the price of NumPy's own function."""
+    if not x.flags.c_contiguous or not x.size:
+        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+    view: Array = np.ndarray(shape, x.dtype, x, 0, strides)
+    view.flags.writeable = False
+    return view
 
 
 def chunk_edges(x: Array) -> tuple[tuple[int, ...], ...]:

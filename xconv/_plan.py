@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
+from typing import TypeVar
 
 from xconv._algorithms import ALGORITHMS, Algorithm
 from xconv._algorithms._cost import Cost
@@ -67,6 +68,9 @@ class Plan:
     refusals: tuple[tuple[str, str], ...] = ()
     whole: Tile | None = None  # the only tile, where one is enough
     edges: tuple[tuple[int, ...], ...] = ()  # of the tiles, along the batch and every output axis
+    core: Problem | None = (
+        None  # of one sample, with padding and holes written out: what a kernel is made ready for
+    )
 
     @property
     def tiles(self) -> int:
@@ -79,7 +83,24 @@ class Plan:
         return max(self.workspace // max(self.memory, 1), 1)
 
 
-@lru_cache(maxsize=4096)
+R = TypeVar("R")
+_caches: list[Callable[[], None]] = []
+
+
+def plan_cache(function: Callable[..., R]) -> Callable[..., R]:
+    """Keep what a function of hashable arguments gives, until plans are forgotten."""
+    cached = lru_cache(maxsize=4096)(function)
+    _caches.append(cached.cache_clear)
+    return cached
+
+
+def forget_plans() -> None:
+    """Plan anew what has been planned: another algorithm may be remembered now."""
+    for clear in _caches:
+        clear()
+
+
+@plan_cache
 def plan_conv(
     problem: ConvProblem, traits: Traits, settings: Settings, algorithm: str, *, bound: bool = False
 ) -> Plan:
@@ -117,7 +138,7 @@ def plan_conv(
     )
 
 
-@lru_cache(maxsize=4096)
+@plan_cache
 def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> Plan:
     """Tiles for a sliding-window reduction; there is one way to compute it."""
     budget = _budget(traits, settings)
@@ -154,7 +175,8 @@ def _cache(settings: Settings) -> int:
 def _finish(plan: Plan) -> Plan:
     sizes = (plan.problem.batch, *plan.problem.outputs)
     steps = (1, *(plan.step,) * len(plan.problem.axes))
-    plan = replace(plan, edges=tuple(map(edges, sizes, plan.extents, steps)))
+    pieces = tuple(map(edges, sizes, plan.extents, steps))
+    plan = replace(plan, edges=pieces, core=replace(materialised(plan.problem), batch=1, cast=False))
     if plan.tiles != 1:
         return plan
     (tile,) = cut(plan.problem, plan.edges)
@@ -306,7 +328,8 @@ def _grained(
         best = (*best[:dim], extent, *best[dim + 1 :])
         if count >= wanted or pieces < most:
             break
-    return best
+    halved = seconds(_tile_of(problem, best)) * count
+    return best if halved < 1.5 * total else extents  # smaller tiles may be nearly all halo
 
 
 def _tile_of(problem: T, extents: tuple[int, ...]) -> T:

@@ -18,6 +18,7 @@ from xconv._threads import one_blas_thread, run_all
 ALONE = 2**18  # multiplications up to which BLAS itself stays on one thread
 LARGE = 10**7  # that are worth waking other threads for
 PIECE = 4 * 10**7  # in a piece
+FEW = 16  # rows; with fewer, it is the reading of the other operand that takes the time
 
 
 def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None) -> Array:
@@ -30,7 +31,7 @@ def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None) -> Array
     shape = (*a.shape[:-1], b.shape[-1])
     if out is not None:
         out = out.reshape(shape) if out.flags.c_contiguous else None
-    work = prod(shape) * a.shape[-1]
+    work = prod(shape) * a.shape[-1] * max(FEW // max(a.shape[-2], 1), 1)
     if work <= ALONE or in_tiles():
         return numpy_matmul(a, b, out)
     if work <= LARGE or a.dtype.kind not in "fc":

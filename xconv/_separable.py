@@ -7,11 +7,10 @@ from functools import partial
 from math import prod
 
 from xconv._activations import ActivationOption, named_activation
-from xconv._algorithms import ALGORITHMS
 from xconv._args import Ints, Padding, check_bias, frozen
 from xconv._config import settings
 from xconv._dtypes import check_bias_dtype, dtype_kind, itemsize, sum_dtypes
-from xconv._engine import enter, execute, finish, leave, typed
+from xconv._engine import convolve_block, enter, execute, finish, leave, typed
 from xconv._errors import door, refuse
 from xconv._geometry import ConvProblem
 from xconv._layout import permuted
@@ -114,5 +113,5 @@ def _separable_tile(
 ) -> tuple[Array, ...]:
     """Both halves on one tile, so that what stands between them never leaves the cache."""
     w, mix, b = operands
-    y = ALGORITHMS[job.algorithm].run(block, w, problem, xp)
+    y = convolve_block(w, block, problem, None, xp)
     return (finish(xp.matmul(xp.astype(y, compute, copy=False), mix), b, activation, job.dtypes[0], xp),)

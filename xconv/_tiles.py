@@ -31,9 +31,14 @@ Operands = tuple[Any, ...]  # beside the input: kernels, as they are or made rea
 class Place(NamedTuple):
     """Where the outputs of a tile belong."""
 
-    origin: Origin  # in the whole
-    target: tuple[slice, ...]  # in the results of this call: batch and spatial axes
+    job: Job
+    tile: Tile
     out: tuple[Array | None, ...]  # memory for every result, of its shape and dtype, where there is any yet
+
+    @property
+    def origin(self) -> Origin:
+        """In the whole."""
+        return self.job.begin(self.tile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ def _one(
     else:
         part = _continued(job, x, tile, xp)
         part = part if part.dtype == job.dtype else xp.astype(part, job.dtype)
-    return job.work(job, part, operands, tile.core, Place(job.begin(tile), tile.target, out), xp)
+    return job.work(job, part, operands, tile.core, Place(job, tile, out), xp)
 
 
 def _put(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, frozen
+from xconv._config import settings
 from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import convolve, enter, leave
+from xconv._engine import enter, execute, leave, ready
 from xconv._errors import door
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
@@ -89,7 +90,8 @@ def conv_transpose(
     function = named_activation(activation, dtype_kind(xp, dtypes.result))
     x = enter(x, spec.layout, xp, batched=spec.batched)
     w = transposed_kernel(permuted_axes(w, spec.layout.kernel, xp), spec.problem, xp)
-    y = convolve(problem, x, w, b, dtypes, function, frozen(algorithm), xp, traits)
+    job, plans = ready(problem, x.dtype, dtypes, function, frozen(algorithm), xp, settings())
+    (y,) = execute(job, x, (w, b), xp, traits, plans)
     return leave(y, spec.layout, xp, batched=spec.batched)
 
 

@@ -15,7 +15,7 @@ from xconv._errors import door, refuse, refuse_type
 from xconv._explain import planned
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array, Traits, inspect
-from xconv._plan import plan_conv
+from xconv._plan import forget_plans, plan_conv
 from xconv._race import Call, Judge, Line, largest, race, wait
 from xconv._remembered import remember
 from xconv._transposed import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -174,7 +174,7 @@ def tune(
     for times, bound in ((call, False), (with_plan, True)):
         winner = min(times, key=times.__getitem__)
         remember(problem, traits, bound=bound, algorithm=winner, seconds=times[winner])
-    plan_conv.cache_clear()
+    forget_plans()
     names = sorted(call, key=call.__getitem__)
     ranking = tuple(Timing(name, 1e3 * call[name], 1e3 * with_plan[name]) for name in names)
     return Tuning(function.__name__, default, default_planned, ranking)
