@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xconv._engine import Kernels, with_kernels
+from xconv._engine import Kernels, in_use
 from xconv._errors import door
 from xconv._explain import Explanation, planned
 from xconv._namespace import Array
@@ -27,8 +27,11 @@ class BoundCall:
         self._others = others
         self._options = options
         self._kernels: Kernels = {}
-        with with_kernels(self._kernels):
+        token = in_use.set(self._kernels)
+        try:
             self.explanation = Explanation(function.__name__, planned(function, (x, *others), options))
+        finally:
+            in_use.reset(token)
 
     @property
     def algorithm(self) -> str:
@@ -37,8 +40,11 @@ class BoundCall:
 
     def __call__(self, x: Array, /) -> Any:
         """The result for ``x``, which may have another shape than the one that was planned for."""
-        with with_kernels(self._kernels):
+        token = in_use.set(self._kernels)
+        try:
             return self._function(x, *self._others, **self._options)
+        finally:
+            in_use.reset(token)
 
     def __str__(self) -> str:
         return f"{self.explanation}\n  weights bound"

@@ -6,6 +6,7 @@ Everything here is channels-last: (N, *spatial, C).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from math import prod
 
@@ -36,22 +37,32 @@ from xconv._namespace import (
 def block(x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespace) -> Array:
     """Write out the padding and the holes of ``x`` (N, *n, C) as ``axes`` describe them, in ``dtype``."""
     x = x if x.dtype == dtype else xp.astype(x, dtype)
-    if not any(a.low or a.high or a.input_dilation > 1 for a in axes):
+    framed = _frame(tuple(axes))
+    if framed is None:
         return x
     if not assignable(xp):
         for axis, a in enumerate(axes, 1):
             x = spread(x, axis, a.input_dilation, fill, xp)
             x = continued(x, axis, runs(-a.low, a.spread + a.high, a.spread, "constant"), fill, xp)
         return x
-    shape = (x.shape[0], *(a.spread + a.low + a.high for a in axes), x.shape[-1])
+    sizes, inside = framed
+    shape = (x.shape[0], *sizes, x.shape[-1])
     target = spare("block", shape, dtype, x)
     if target is None:
         target = full_like(x, shape, fill, dtype)
     else:
         target[...] = fill
-    inside = tuple(slice(max(a.low, 0), max(a.low, 0) + a.spread, a.input_dilation) for a in axes)
-    target[(slice(None), *inside, slice(None))] = x
+    target[inside] = x
     return target
+
+
+@lru_cache(maxsize=1024)
+def _frame(axes: tuple[Axis, ...]) -> tuple[tuple[int, ...], tuple[slice, ...]] | None:
+    """Sizes with padding and holes written out, and where in them the input stands; None if there are none."""
+    if not any(a.low or a.high or a.input_dilation > 1 for a in axes):
+        return None
+    inside = (slice(max(a.low, 0), max(a.low, 0) + a.spread, a.input_dilation) for a in axes)
+    return tuple(a.spread + a.low + a.high for a in axes), (slice(None), *inside, slice(None))
 
 
 def continued(x: Array, axis: int, pieces: Sequence[Run], fill: complex, xp: Namespace) -> Array:
@@ -100,20 +111,27 @@ def one_axis_taps(axis: Axis) -> list[slice]:
 
 def windows(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
     """All windows of a padded block (N, *n, C), viewed where that is possible: (N, *out, *window, C)."""
-    outputs, window = tuple(a.output for a in axes), tuple(a.window for a in axes)
-    view = window_view(x, outputs, tuple((a.window, a.stride, a.dilation) for a in axes))
+    outputs, steps, _ = _steps(tuple(axes))
+    view = window_view(x, outputs, steps)
     if view is not None:
         return view
     stacked = xp.stack([x[(slice(None), *tap, ...)] for tap in tap_slices(axes)], axis=len(axes) + 1)
-    return xp.reshape(stacked, (x.shape[0], *outputs, *window, x.shape[-1]))
+    return xp.reshape(stacked, (x.shape[0], *outputs, *(window for window, _, _ in steps), x.shape[-1]))
 
 
 def columns(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
     """All windows of a padded block (N, *n, C) side by side: (N, *out, taps, C)."""
-    outputs = tuple(a.output for a in axes)
-    gathered = window_runs(x, outputs, tuple((a.window, a.stride, a.dilation) for a in axes))
+    outputs, steps, taps = _steps(tuple(axes))
+    gathered = window_runs(x, outputs, steps)
     gathered = windows(x, axes, xp) if gathered is None else gathered
-    return packed(gathered, (x.shape[0], *outputs, prod(a.window for a in axes), x.shape[-1]), "windows", xp)
+    return packed(gathered, (x.shape[0], *outputs, taps, x.shape[-1]), "windows", xp)
+
+
+@lru_cache(maxsize=1024)
+def _steps(axes: tuple[Axis, ...]) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...], int]:
+    """Number of windows along every axis; (window, stride, dilation) of every axis; number of taps."""
+    steps = tuple((a.window, a.stride, a.dilation) for a in axes)
+    return tuple(a.output for a in axes), steps, prod(a.window for a in axes)
 
 
 def weighted_windows(

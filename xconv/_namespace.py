@@ -46,9 +46,14 @@ NUMPY = Traits("numpy", threads=True)
 
 def inspect(optional: Mapping[str, Array | None] = {}, /, **required: Array) -> tuple[Namespace, Traits]:
     """The one namespace of all arrays, and its traits; refuses strangers and mixtures. Optional ones may be None."""
-    given = required | {name: array for name, array in optional.items() if array is not None}
-    if all(type(array) is np.ndarray for array in given.values()):
-        return numpy_namespace, NUMPY
+    for arrays in (required, optional):
+        for array in arrays.values():
+            if type(array) is not np.ndarray and (array is not None or arrays is required):
+                return _inspect(required | {n: a for n, a in optional.items() if a is not None})
+    return numpy_namespace, NUMPY
+
+
+def _inspect(given: dict[str, Array]) -> tuple[Namespace, Traits]:
     for name, array in given.items():
         if not compat.is_array_api_obj(array) or isinstance(array, np.generic):
             rule = "be an array of a library that follows the array API standard"
@@ -158,11 +163,12 @@ def owned(y: Array, x: Array, xp: Namespace) -> Array:
     return xp.asarray(y, copy=True)
 
 
+_AS_THEY_ARE = frozenset(tuple(range(n)) for n in range(16))
+
+
 def permuted_axes(array: Array, order: tuple[int, ...], xp: Namespace) -> Array:
     """The array with its axes in this order; itself where that is the order they have."""
-    if order == tuple(range(len(order))):
-        return array
-    return xp.permute_dims(array, order)
+    return array if order in _AS_THEY_ARE else xp.permute_dims(array, order)
 
 
 class _Scratch(local):
@@ -301,13 +307,7 @@ def window_runs(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
     run = window * channels * size
     if not 0 < run < 512 or dilation > 1 or x.strides[-2:] != (channels * size, size):
         return None
-    spatial = tuple(zip(x.strides[1:-1], steps, strict=True))
-    shape = (x.shape[0], *outputs, *(taps for taps, _, _ in steps[:-1]))
-    strides = (
-        x.strides[0],
-        *(s * stride for s, (_, stride, _) in spatial),
-        *(s * dilation for s, (_, _, dilation) in spatial[:-1]),
-    )
+    shape, strides = _runs(x.shape[0], x.strides[:-1], outputs, steps)
     if x.flags.c_contiguous and x.size:
         opaque = np.ndarray(shape, _opaque(run), x, 0, strides)
     else:
@@ -319,6 +319,17 @@ def window_runs(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
         return opaque.copy().view(x.dtype).reshape(whole)
     target.reshape(*shape, window * channels).view(_opaque(run))[..., 0] = opaque
     return target
+
+
+@lru_cache(maxsize=1024)
+def _runs(
+    batch: int, strides: tuple[int, ...], outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape and strides of the rows of all windows, each one element."""
+    spatial = tuple(zip(strides[1:], steps, strict=True))
+    across = (s * stride for s, (_, stride, _) in spatial)
+    within = (s * dilation for s, (_, _, dilation) in spatial[:-1])
+    return (batch, *outputs, *(taps for taps, _, _ in steps[:-1])), (strides[0], *across, *within)
 
 
 @lru_cache(maxsize=64)

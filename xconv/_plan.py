@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xconv._algorithms import ALGORITHMS, Algorithm
 from xconv._algorithms._cost import Cost
@@ -68,8 +68,8 @@ class Plan:
     refusals: tuple[tuple[str, str], ...] = ()
     whole: Tile | None = None  # the only tile, where one is enough
     edges: tuple[tuple[int, ...], ...] = ()  # of the tiles, along the batch and every output axis
-    core: Problem | None = (
-        None  # of one sample, with padding and holes written out: what a kernel is made ready for
+    core: Any = (
+        None  # its problem for one sample, padding and holes written out: kernels are made ready for this
     )
 
     @property

@@ -162,7 +162,15 @@ class _Blas:
     def set(self, *, held: bool) -> None:
         for library, threads in self.found:
             if threads != 1:
-                library.set_num_threads(1 if held else threads)
+                _set_threads(library, 1 if held else threads)
+
+
+def _set_threads(library: Any, threads: int) -> None:
+    """From any thread: where threadpoolctl heeds the first one that asks and no other, that is forgotten again."""
+    clear = getattr(library, "clear_controlling_thread", lambda force: None)
+    clear(force=True)
+    library.set_num_threads(threads)
+    clear(force=True)
 
 
 _blas = _Blas()

@@ -8,6 +8,7 @@ from xconv._movers import tap_slices, weighted_windows
 from xconv._namespace import Array, Namespace, Traits
 
 RUN = 1024  # numbers that are worth a loop of their own
+STEP = 1600  # bytes of traffic that take as long as going from one loop to the next
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
@@ -21,9 +22,13 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     output = problem.pixels * problem.channels_out * problem.itemsize
     bound = problem.taps * _pixels(problem) * problem.channels_out * problem.itemsize
     if traits.threads and problem.channels_out == problem.channels_in:
-        runs = problem.pixels // (_pixels(problem) if problem.axes[-1].stride == 1 else 1)
-        steps = 40 * problem.taps * runs * problem.itemsize
-        return Cost(0, problem.taps * output + steps, 4, 0, bound=bound)
+        row = max(problem.outputs[-1], 1)
+        runs = (
+            problem.pixels // row * -(-row // _pixels(problem))
+            if problem.axes[-1].stride == 1
+            else problem.pixels
+        )
+        return Cost(0, problem.taps * (output + STEP * runs), 4, 0, bound=bound)
     multiplied = (
         problem.channels_out > problem.channels_in
     )  # a product that broadcasts, for which NumPy buffers
