@@ -5,14 +5,17 @@ Everything is written in the one arrangement of `reference` and turned into what
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import zlib
 
 import numpy as np
+import pytest
 
 import descriptions
 import reference
+import xconv
 
 SPATIAL = "XYZUV"
 
@@ -208,6 +211,74 @@ def run_conv(backend, function, case, *, result_dtype=None, meant=None, make=num
 def cells(case):
     """How many cells a kernel has."""
     return math.prod(case.kernel)
+
+
+# ------------------------------------------------------------------------------------------------- algorithms
+
+ALGORITHMS = ["pointwise", "direct", "im2col", "banded", "depthwise", "winograd", "fft", "auto"]
+EXACT = [
+    name for name in ALGORITHMS if name not in ("winograd", "fft")
+]  # they add products, and nothing else
+
+
+def refusal(algorithm, kernel, channels, outputs, *, groups=1, stride=1, dilation=1, batch=1):
+    """Words of the reason why an algorithm cannot do a convolution of floats without holes, or None if it can."""
+    rank, inputs = len(kernel), channels // groups
+    stride, dilation = per_axis(stride, rank), per_axis(dilation, rank)
+    three = [k for k, s, d in zip(kernel, stride, dilation, strict=True) if (k, s, d) == (3, 1, 1)]
+    match algorithm:
+        case "pointwise":
+            return f"{math.prod(kernel)} taps" if math.prod(kernel) > 1 else _only_one(groups)
+        case "depthwise":
+            return None if inputs == 1 else f"{inputs} input channels"
+        case "winograd":
+            return _only_one(groups) or (None if three else "no axis has 3 taps, stride 1 and dilation 1")
+        case "fft":
+            return "one tap" if math.prod(kernel) == 1 else None if batch != 0 else "nothing to compute"
+        case "banded":
+            return (
+                "nothing to compute"
+                if batch == 0
+                else _no_band(kernel, inputs, outputs, groups, stride, dilation)
+            )
+    return None
+
+
+def _only_one(groups):
+    return f"{groups} groups" if groups > 1 else None
+
+
+def _no_band(kernel, inputs, outputs, groups, stride, dilation):
+    """Bands are made along the last axis, or, of groups of one channel, along the last but one."""
+    rows = len(kernel) > 1 and inputs == 1 and (groups > 1 or (kernel[-2] > 1 and outputs <= 4))
+    if groups > 1 and inputs > 1:
+        return f"each of the {groups} groups has {inputs} input channels"
+    if groups > 1 and not rows:
+        return f"{groups} groups and one axis"
+    axis = -2 if rows else -1
+    taps, fewest = kernel[axis], 4 if rows else 2
+    if taps == 1:
+        return "one tap along the last axis" + (" but one" if rows else "")
+    wide = (fewest - 1) * stride[axis] + (taps - 1) * dilation[axis] + 1
+    return None if wide <= 4 * taps else f"a band of {fewest} outputs"
+
+
+def willing(function, *arrays, **options):
+    """The algorithms that do a call, as `explain` says: of an input with holes, each phase is a kernel of its own."""
+    refusals = dict(xconv.explain(function, *arrays, **options).plan.refusals)
+    return [name for name in ALGORITHMS if name not in refusals]
+
+
+@contextlib.contextmanager
+def lacking(backend, algorithm):
+    """Around a call that a library refuses if it lacks what the algorithm needs, which is Fourier transforms."""
+    if algorithm != "fft" or hasattr(backend.xp, "fft"):
+        yield
+        return
+    with pytest.raises(
+        ValueError, match=r"algorithm must .* has no Fourier transforms here; got algorithm='fft'"
+    ):
+        yield
 
 
 # -------------------------------------------------------------------------------------------------- selection

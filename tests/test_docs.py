@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pages
@@ -154,6 +155,16 @@ def test_the_design_shows_the_floors_of_the_import_contract():
     assert [set(SPAN.findall(row)) for row in rows] == floors
 
 
+def test_the_columns_of_an_explanation_are_those_that_are_described():
+    """The page shows a ranking with the numbers of one machine, and says of each column what it means."""
+    page = text_of("explain.md")
+    text = str(xconv.explain(xconv.conv, (1, 8, 8, 3), np.ones((3, 3, 3, 4))))
+    (header,) = [line for line in text.splitlines() if line.startswith("  algorithm ")]
+    assert page.count(f"\n{header}\n") == 2  # in the example that is run, and above the numbers
+    described = {span for row in page.splitlines() if row.startswith("| `") for span in SPAN.findall(row)}
+    assert set(header.split()) - {"algorithm"} <= described
+
+
 @pytest.mark.parametrize("page", ["design.md", "recipes.md"])
 def test_the_default_workspace_is_what_the_pages_say(page):
     cpu, accelerator = CPU_WORKSPACE // 2**20, ACCELERATOR_WORKSPACE // 2**20
@@ -202,3 +213,62 @@ def why_not(problem, traits):
     return None if problem.stride == 1 else "needs stride (1)"
 '''
     assert refusals(source) == [r"has\ \S+\ taps", r"needs\ stride\ \(1\)"]
+
+
+# ----------------------------------------------------------------------------------------------- precision
+
+SHAPES = {  # input and kernel
+    "1x1, 256 to 256": ((1, 24, 24, 256), (1, 1, 256, 256)),
+    "3x3, 64 to 64": ((1, 58, 58, 64), (3, 3, 64, 64)),
+    "3x3, 256 to 256": ((1, 16, 16, 256), (3, 3, 256, 256)),
+    "3x3, 512 to 512": ((1, 10, 10, 512), (3, 3, 512, 512)),
+    "41x41, 1 to 1": ((1, 120, 120, 1), (41, 41, 1, 1)),
+}
+PROMISE = 5e-6  # for float32, in norm
+LARGEST = {"winograd": 5e-5, "others": 7e-6}  # of one output
+
+
+def errors_of(shape):
+    """Errors of each algorithm that can do it, in float32: in norm, and the largest over the root mean square."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(size, dtype="float32") for size in SHAPES[shape])
+    # (N, *out, C, *k), (*k, C, O) -> (N, *out, O)
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype("float64"), w.shape[:2], axis=(1, 2))
+    exact = np.tensordot(windows, w.astype("float64"), axes=((4, 5, 3), (0, 1, 2)))
+    found = {}
+    for algorithm in ALGORITHMS:
+        if algorithm not in dict(xconv.explain(xconv.conv, x, w).plan.refusals):
+            error = xconv.conv(x, w, algorithm=algorithm) - exact
+            size = np.sqrt(np.mean(exact**2))
+            found[algorithm] = np.sqrt(np.mean(error**2)) / size, np.abs(error).max() / size
+    return found
+
+
+def shown_errors():
+    """The table of the algorithms page: {shape: {algorithm: error}}."""
+    table = text_of("algorithms.md").partition("| float32 |")[2].partition("\n\n")[0].splitlines()
+    shapes = [cell.strip() for cell in table[0].split("|")[:-1]]
+    rows = [[cell.strip("` ") for cell in row.split("|")[1:-1]] for row in table[2:]]
+    return {s: {row[0]: float(row[i]) for row in rows if row[i]} for i, s in enumerate(shapes, 1)}
+
+
+def test_the_table_of_precision_has_every_algorithm():
+    shown = shown_errors()
+    assert list(shown) == list(SHAPES)
+    assert set().union(*shown.values()) == set(ALGORITHMS)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_table_of_precision_is_true(shape):
+    """Within a factor of four, as libraries sum in orders of their own; and not above what is promised for all."""
+    found, shown = errors_of(shape), shown_errors()[shape]
+    assert found.keys() == shown.keys()
+    for algorithm, (error, largest) in found.items():
+        assert shown[algorithm] / 4 < error < shown[algorithm] * 4, algorithm
+        assert error < PROMISE, algorithm
+        assert largest < 4 * LARGEST.get(algorithm, LARGEST["others"]), algorithm
+
+
+def test_the_bounds_of_precision_are_those_of_the_page():
+    numbers = [f"{value:.0e}".replace("e-0", "e-") for value in (PROMISE, *LARGEST.values())]
+    assert [number for number in numbers if number not in text_of("algorithms.md")] == []

@@ -5,11 +5,12 @@ import pytest
 
 import xconv
 from xconv._algorithms import ALGORITHMS
+from xconv._config import DEFAULTS, Settings
 from xconv._geometry import Axis, ConvProblem, WindowProblem
-from xconv._namespace import Traits
+from xconv._namespace import NUMPY, Traits
 from xconv._plan import plan_conv, plan_window
 
-CPU, GPU = Traits("numpy"), Traits("cupy", accelerator=True)
+CPU, GPU = NUMPY, Traits("cupy", accelerator=True)
 
 
 def problem(n=56, k=3, c=64, o=64, *, batch=1, stride=1, groups=1, pad=1):
@@ -18,24 +19,28 @@ def problem(n=56, k=3, c=64, o=64, *, batch=1, stride=1, groups=1, pad=1):
 
 
 def test_a_plan_is_made_once_for_equal_problems():
-    assert plan_conv(problem(), CPU, None, "auto") is plan_conv(problem(), CPU, None, "auto")
-    assert plan_conv(problem(), CPU, None, "auto") is not plan_conv(problem(), GPU, None, "auto")
+    assert plan_conv(problem(), CPU, DEFAULTS, "auto") is plan_conv(problem(), CPU, DEFAULTS, "auto")
+    assert plan_conv(problem(), CPU, DEFAULTS, "auto") is not plan_conv(problem(), GPU, DEFAULTS, "auto")
+    small = Settings(workspace=2**16)
+    assert plan_conv(problem(), CPU, DEFAULTS, "auto") is not plan_conv(problem(), CPU, small, "auto")
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "im2col"])
-@pytest.mark.parametrize("workspace", [2**16, 2**20, 2**24])
+@pytest.mark.parametrize("workspace", [2**16, 2**18, 2**20])
 def test_tiles_fit_the_workspace(algorithm, workspace):
     for case in (problem(), problem(k=5, pad=0), problem(batch=8), problem(c=3, n=224, stride=2)):
-        plan = plan_conv(case, CPU, workspace, algorithm)
+        plan = plan_conv(case, CPU, Settings(workspace=workspace), algorithm)
         bid = next(bid for bid in plan.candidates if bid.algorithm == algorithm)
         assert bid.cost.workspace <= workspace
         assert bid.tiles == plan.tiles
-        bigger = plan_conv(case, CPU, 4 * workspace, algorithm)
+        assert plan.at_once * plan.memory <= workspace
+        # Beyond what the cache holds, a larger workspace changes nothing but how evenly tiles are shared out.
+        bigger = plan_conv(case, CPU, Settings(workspace=16 * workspace), algorithm)
         assert bigger.tiles <= plan.tiles
 
 
 def test_a_problem_that_fits_is_one_tile():
-    plan = plan_conv(problem(n=8, c=4, o=4), CPU, None, "auto")
+    plan = plan_conv(problem(n=8, c=4, o=4), CPU, DEFAULTS, "auto")
     assert plan.tiles == 1
     assert plan.whole.entire
 
@@ -43,21 +48,21 @@ def test_a_problem_that_fits_is_one_tile():
 def test_a_window_larger_than_the_workspace_is_not_cut_into_single_outputs():
     """Tiles that are nearly all halo would read the input once for every output."""
     axes = (Axis(1000, 60, 10, 10, 1, 10, 10), Axis(1000, 80, 10, 10, 1, 20, 20))
-    plan = plan_window(WindowProblem(1, axes, 1), CPU, None)
+    plan = plan_window(WindowProblem(1, axes, 1), CPU, DEFAULTS)
     assert plan.tiles < 16
 
 
 def test_the_cheapest_bid_is_taken_and_a_named_one_is_obeyed():
     case = problem(k=1, pad=0)
-    plan = plan_conv(case, CPU, None, "auto")
+    plan = plan_conv(case, CPU, DEFAULTS, "auto")
     assert plan.algorithm == plan.candidates[0].algorithm == "pointwise"
     assert [bid.seconds for bid in plan.candidates] == sorted(bid.seconds for bid in plan.candidates)
-    assert plan_conv(case, CPU, None, "direct").algorithm == "direct"
+    assert plan_conv(case, CPU, DEFAULTS, "direct").algorithm == "direct"
 
 
 def test_every_algorithm_bids_or_says_why_not():
     for case in (problem(), problem(k=1), problem(groups=64), problem(groups=2)):
-        plan = plan_conv(case, CPU, None, "auto")
+        plan = plan_conv(case, CPU, DEFAULTS, "auto")
         bidding = {bid.algorithm for bid in plan.candidates}
         refusing = dict(plan.refusals)
         assert bidding | set(refusing) == set(ALGORITHMS)

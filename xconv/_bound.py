@@ -38,11 +38,15 @@ class BoundCall:
         """The algorithm for the input that it was planned for."""
         return self.explanation.algorithm
 
-    def __call__(self, x: Array, /) -> Any:
-        """The result for ``x``, which may have another shape than the one that was planned for."""
+    def __call__(self, x: Array, /, *, residual: Array | None = None) -> Any:
+        """The result for ``x``, which may have another shape than the one that was planned for.
+
+        A ``residual`` is added to this result, where the function knows of any.
+        """
+        options = self._options if residual is None else {**self._options, "residual": residual}
         token = in_use.set(self._kernels)
         try:
-            return self._function(x, *self._others, **self._options)
+            return self._function(x, *self._others, **options)
         finally:
             in_use.reset(token)
 

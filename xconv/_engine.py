@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 from xconv._algorithms import ALGORITHMS, Algorithm
@@ -24,6 +25,7 @@ from xconv._tiles import Job, Operands, Place, run, run_chunks
 Activation = Callable[[Array], Array]
 
 KERNELS = 8  # that are kept
+_keeping = Lock()
 
 
 class Kernel(NamedTuple):
@@ -162,8 +164,8 @@ def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp
     problem: Any = plan.problem
     room = ALGORITHMS[plan.algorithm]
     key = (plan.algorithm, plan.core, dtype)
-    if kernels is not None and key in kernels:
-        return kernels[key]
+    if kernels is not None and (found := kernels.get(key)) is not None:
+        return found
     w = w if w.dtype == dtype else xp.astype(w, dtype)
     if problem.holes:
         weights: Any = {
@@ -174,9 +176,10 @@ def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp
         weights = room.bind(w, plan.core, xp)
     kernel = Kernel(room, weights)
     if kernels is not None:
-        while len(kernels) >= KERNELS:
-            kernels.pop(next(iter(kernels)))
-        kernels[key] = kernel
+        with _keeping:
+            while len(kernels) >= KERNELS:
+                kernels.pop(next(iter(kernels)))
+            kernels[key] = kernel
     return kernel
 
 

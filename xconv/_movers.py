@@ -19,6 +19,7 @@ from xconv._namespace import (
     Namespace,
     assignable,
     can_sum_products,
+    combined,
     count_up,
     empty_like,
     full_like,
@@ -34,8 +35,13 @@ from xconv._namespace import (
 )
 
 
-def block(x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespace) -> Array:
-    """Write out the padding and the holes of ``x`` (N, *n, C) as ``axes`` describe them, in ``dtype``."""
+def block(
+    x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespace, purpose: str = "block"
+) -> Array:
+    """Write out the padding and the holes of ``x`` (N, *n, C) as ``axes`` describe them, in ``dtype``.
+
+    The result may stand in spare memory for ``purpose``, and so must not ``x``.
+    """
     x = x if x.dtype == dtype else xp.astype(x, dtype)
     framed = _frame(tuple(axes))
     if framed is None:
@@ -47,7 +53,7 @@ def block(x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespa
         return x
     sizes, inside = framed
     shape = (x.shape[0], *sizes, x.shape[-1])
-    target = spare("block", shape, dtype, x)
+    target = spare(purpose, shape, dtype, x)
     if target is None:
         target = full_like(x, shape, fill, dtype)
     else:
@@ -178,9 +184,8 @@ def tiled(x: Array, axes: Sequence[Axis | None], m: int, xp: Namespace) -> Array
     tiles = [1 if a is None else -(-a.output // m) for a in axes]
     short = tuple(0 if a is None else t * m + 2 - a.size for a, t in zip(axes, tiles, strict=True))
     if any(short):
-        x = block(
-            x, [Axis(n, 1, high=high) for n, high in zip(x.shape[1:-1], short, strict=True)], x.dtype, 0, xp
-        )
+        ends = [Axis(n, 1, high=high) for n, high in zip(x.shape[1:-1], short, strict=True)]
+        x = block(x, ends, x.dtype, 0, xp, "ragged block")
     steps = [Axis(n, 1) if a is None else Axis(n, m + 2, m) for n, a in zip(x.shape[1:-1], axes, strict=True)]
     view = windows(x, steps, xp)  # (N, *n, *window, C)
     rank = len(axes)
@@ -211,17 +216,20 @@ def untiled(
     return y[(slice(None), *map(slice, outputs), slice(None))]
 
 
-def running(x: Array, axes: Sequence[Axis], reduction: str, xp: Namespace) -> Array:
-    """Reduce every window of a padded block (N, *n, C) one axis after the other: (N, *out, C)."""
+def running(x: Array, axes: Sequence[Axis], reduction: str, xp: Namespace, out: Array | None = None) -> Array:
+    """Reduce every window of a padded block (N, *n, C), one axis after the other, in ``out`` if given: (N, *out, C)."""
     combine = {"max": xp.maximum, "min": xp.minimum, "sum": xp.add, "prod": xp.multiply}[reduction]
+    last = max((i for i, a in enumerate(axes, 1) if a.window > 1 or a.stride > 1), default=0)
     for axis, a in enumerate(axes, 1):
         if a.window == 1 and a.stride == 1:
             continue
         before = (slice(None),) * axis
         first, *others = one_axis_taps(a)
         result = x[(*before, first, ...)]
+        target = spare(f"axis {axis}", result.shape, x.dtype, x) if axis < last else out
         for tap in others:
-            result = combine(result, x[(*before, tap, ...)])
+            result = combined(combine, result, x[(*before, tap, ...)], target)
+            target = result
         x = result
     return x if any(a.window > 1 for a in axes) else xp.asarray(x, copy=True)  # never the caller's own memory
 

@@ -227,20 +227,25 @@ numpy_matmul = np.matmul
 NumPyArray = np.ndarray
 
 
+def combined(function: Callable[..., Array], a: Array, b: Array, out: Array | None) -> Array:
+    """``function(a, b)``, in the memory of ``out`` where the library can."""
+    return function(a, b) if out is None or not isinstance(a, np.ndarray) else function(a, b, out=out)
+
+
 def is_contiguous(out: Array) -> bool:
     """Whether reshaping it gives the same memory, for certain."""
     return isinstance(out, np.ndarray) and bool(out.flags.c_contiguous)
 
 
 def same_memory(a: Array, b: Array) -> bool:
-    """Whether two arrays of NumPy are one, element by element."""
+    """Whether two arrays of NumPy, both packed, are one."""
     return bool(
         a is b
         or (
-            isinstance(a, np.ndarray)
+            is_contiguous(a)
+            and is_contiguous(b)
             and a.shape == b.shape
-            and a.strides == b.strides
-            and a.__array_interface__["data"] == b.__array_interface__["data"]
+            and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
         )
     )
 

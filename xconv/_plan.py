@@ -61,7 +61,7 @@ class Plan:
     workspace: int
     extents: tuple[int, ...]  # of a tile: batch, then every output axis
     step: int = 1  # tiles begin at multiples of it
-    threaded: bool = False  # tiles run on threads of their own, rather than matmuls on those of BLAS
+    threaded: bool = False  # tiles run on threads, rather than pieces of large products
     memory: int = 0  # bytes that a tile needs
     algorithm: str = "window"
     candidates: tuple[Candidate, ...] = ()  # best first
@@ -320,10 +320,10 @@ def _grained(
         most = -(-size // unit)
         for pieces in range(
             min(-(-wanted // others), most), most + 1
-        ):  # the first that makes their number even
+        ):  # the first even number, while there are few
             extent = min(-(-most // pieces) * unit, size)
             count = others * -(-size // extent)
-            if count % 2 == 0:
+            if count % 2 == 0 or count > 8:
                 break
         best = (*best[:dim], extent, *best[dim + 1 :])
         if count >= wanted or pieces < most:

@@ -95,6 +95,7 @@ class _Share:
                 break
             except KeyboardInterrupt as error:
                 interrupted = error
+        self.tasks = iter(())  # one of the crew may hold this a moment longer, but none of the arrays
         if interrupted is not None:
             self.errors.append(interrupted)
 

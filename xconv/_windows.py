@@ -136,7 +136,8 @@ def reduce_tile(
 ) -> tuple[Array]:
     if omit:
         x = xp.where(xp.isnan(x), xp.full_like(x, job.fill), x)
-    y = running(x, problem.axes, reduction, xp)
+    out = place.out[0] if job.dtype == job.dtypes[0] else None
+    y = running(x, problem.axes, reduction, xp, out)
     return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
 
 

@@ -32,6 +32,7 @@ NORM = (
 )
 STRIDED = 6  # bytes of traffic for a byte of channels, which are moved in front of the blocks and back
 SETUP = 20_000  # bytes of traffic in the time that NumPy takes to begin the transforms of one row of lines
+START = 25  # array operations in the time that a tile takes before its first transform
 STAGE = 0.8  # bytes of traffic for a byte in one of the log2(length) stages of a transform
 
 
@@ -77,7 +78,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     given = problem.batch * prod(axis.size for axis in problem.axes)
     copied = padded * problem.channels_in * size if padded > given else 0
     moved = 4 * copied + count * channels * (staged + (0 if channels == 2 else STRIDED) * length * size)
-    flops, calls = 0, rounds * (4 * sum(cut.length > 1 for cut in cuts) + 8)
+    flops, calls = 0, rounds * (4 * sum(cut.length > 1 for cut in cuts) + 8) + START
     if inputs <= FEW:
         moved += 4 * count * frequencies * inputs * problem.channels_out * number
         calls += 2 * rounds * inputs

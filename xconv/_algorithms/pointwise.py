@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array, Namespace, Traits
@@ -33,9 +31,8 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
 
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
-    """(N, P, C) @ (C, O) = (N, P, O) with all output pixels P in one row."""
+    """(P, C) @ (C, O) = (P, O) for P pixels."""
     steps = tuple(slice(None, (axis.output - 1) * axis.stride + 1, axis.stride) for axis in problem.axes)
     x = x[(slice(None), *steps, ...)]
-    rows = prod(problem.outputs)
-    y = matmul(xp.reshape(x, (problem.batch, rows, problem.channels_in)), w, xp, out)
+    y = matmul(xp.reshape(x, (problem.pixels, problem.channels_in)), w, xp, out)
     return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))

@@ -1,0 +1,147 @@
+"""Matrix products of NumPy arrays, cut into pieces for the crew where they are large."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+
+import xconv
+from cases import numbers
+from compare import assert_close
+from xconv import _products
+from xconv._namespace import numpy_namespace as xp
+from xconv._namespace import scratch
+from xconv._products import matmul
+
+SHAPES = {
+    "square": ((70, 60), (60, 50)),
+    "tall": ((4001, 8), (8, 12)),
+    "wide": ((12, 8), (8, 4001)),
+    "one-row": ((1, 300), (300, 700)),
+    "one-column": ((700, 300), (300, 1)),
+    "inner-of-one": ((90, 1), (1, 80)),
+    "many-images": ((130, 9, 8), (8, 7)),
+    "few-images": ((3, 200, 8), (8, 7)),
+    "few-wide-images": ((3, 7, 8), (8, 900)),
+    "batch": ((130, 9, 8), (130, 8, 7)),
+    "few-of-a-batch": ((2, 90, 8), (2, 8, 100)),
+    "four-axes": ((90, 2, 9, 8), (8, 7)),
+    "more-axes-on-the-right": ((9, 8), (90, 8, 7)),
+}
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Products of any size are shared out, in many pieces."""
+    monkeypatch.setattr(_products, "ALONE", 0)
+    monkeypatch.setattr(_products, "LARGE", 0)
+    monkeypatch.setattr(_products, "PIECE", 1000)
+    with xconv.config(threads=4):
+        yield
+
+
+def operands(name, dtype="float32"):
+    a, b = SHAPES[name]
+    return numbers(a, dtype, seed=1), numbers(b, dtype, seed=2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int64"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_pieces_make_the_whole(eager, name, dtype):
+    a, b = operands(name, dtype)
+    y = matmul(a, b, xp)
+    assert y.dtype == dtype
+    assert_close(y, np.matmul(a, b))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_result_is_put_where_it_belongs(eager, name):
+    a, b = operands(name)
+    expected = np.matmul(a, b)
+    out = np.full(expected.size, np.nan, "float32").reshape(2, -1) if expected.size % 2 == 0 else None
+    y = matmul(a, b, xp, out)
+    assert_close(y, expected)
+    if out is not None and name != "more-axes-on-the-right":
+        assert np.shares_memory(y, out)
+        np.testing.assert_array_equal(out.reshape(expected.shape), y)
+
+
+def test_memory_with_gaps_is_left_alone(eager):
+    a, b = operands("square")
+    out = np.full((70, 100), np.nan, "float32")[:, ::2]
+    assert_close(matmul(a, b, xp, out), a @ b)
+    assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_any_number_of_threads_gives_the_same_bits(eager, name):
+    a, b = operands(name)
+    with xconv.config(threads=1):
+        alone = matmul(a, b, xp)
+    for threads in (2, 3, 8):
+        with xconv.config(threads=threads):
+            np.testing.assert_array_equal(matmul(a, b, xp), alone)
+
+
+def test_large_products_are_shared_out_and_small_ones_are_not():
+    seen = []
+
+    def noted(tasks, threads, around):
+        tasks = list(tasks)
+        seen.append(len(tasks))
+        for task in tasks:
+            task()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_products, "run_all", noted)
+        large, small = numbers((3000, 128)), numbers((128, 128))
+        assert_close(matmul(large, small, xp), large @ small)
+        assert seen == [2]
+        matmul(small, small, xp)
+        matmul(large.astype("int32"), small.astype("int32"), xp)  # for which there is no BLAS
+        with scratch():  # inside of tiles, whose threads have enough to do
+            matmul(large, small, xp)
+    assert seen == [2]
+
+
+def test_a_large_product_takes_more_than_one_thread(eager, monkeypatch):
+    barrier, seen = threading.Barrier(2), set()
+
+    def product(*arrays):
+        if threading.get_ident() not in seen and len(seen) < 2:
+            seen.add(threading.get_ident())
+            barrier.wait(timeout=60)
+        return np.matmul(*arrays)
+
+    monkeypatch.setattr(_products, "numpy_matmul", product)
+    a, b = operands("tall")
+    with xconv.config(threads=2):
+        assert_close(matmul(a, b, xp), a @ b)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "unit"), itertools.product([1, 15, 16, 17, 100, 4001], [2, 3, 64], [1, 16, 64])
+)
+def test_cuts_cover_everything_once(size, count, unit):
+    cuts = list(_products._cuts(size, count, unit))
+    assert cuts[0].start == 0
+    assert cuts[-1].stop == size
+    assert all(one.stop == other.start for one, other in itertools.pairwise(cuts))
+    assert all(cut.start < cut.stop and cut.start % unit == 0 for cut in cuts)
+    sizes = [cut.stop - cut.start for cut in cuts]
+    assert max(sizes) - min(sizes[:-1], default=sizes[-1]) <= unit
+    assert len(cuts) % 2 == 0 or len(cuts) == -(-size // unit)  # no thread of two is left without work
+
+
+def test_arrays_of_other_libraries_are_left_to_them(backend):
+    a, b = operands("few-images")
+    assert_close(backend.call(lambda a, b: matmul(a, b, backend.xp), a, b), np.matmul(a, b))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 700])
+def test_dense_layers_are_such_products(backend, rows):
+    x, w, b = numbers((rows, 90)), numbers((90, 70)), numbers((70,))
+    expected = x.astype("float64") @ w.astype("float64") + b
+    assert_close(backend.call(xconv.dense, x, w, b), expected.astype("float32"))
