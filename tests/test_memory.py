@@ -1,5 +1,6 @@
 """Beyond its result no call needs more memory than the workspace: measured, on NumPy, where memory can be traced."""
 
+import tomllib
 import tracemalloc
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 import xconv
 from cases import numbers
+from descriptions import ROOT
+from xconv import _plan
 
 WORKSPACE = 256 * 1024
 OWN_OBJECTS = 16 * 1024  # of Python, beside the arrays
@@ -25,7 +28,14 @@ CALLS = {
     "pointwise-stride": lambda: xconv.conv(X, W[:1, :1], stride=(1, 2), algorithm="pointwise"),
     "depthwise": lambda: xconv.depthwise_conv(X, W[..., :1], padding=1, algorithm="depthwise"),
     "depthwise-times-2": lambda: xconv.depthwise_conv(X, W[..., :2], algorithm="depthwise"),
+    "banded": lambda: xconv.conv(X, W, padding="same", algorithm="banded"),
+    "banded-rows": lambda: xconv.depthwise_conv(X, W[..., :1], padding=1, algorithm="banded"),
+    "winograd": lambda: xconv.conv(X, W[:3, :3], padding="same", algorithm="winograd"),
+    "winograd-ragged": lambda: xconv.conv(X, W[:, :3], padding=((1, 1), (0, 1)), algorithm="winograd"),
+    "fft": lambda: xconv.conv(X, W, padding="same", algorithm="fft"),
     "auto": lambda: xconv.conv(X, W),
+    "residual": lambda: xconv.conv(X, W, padding="same", residual=X, activation="silu"),
+    "residual-of-integers": lambda: xconv.conv(WHOLE_X, WHOLE_W, padding="same", residual=WHOLE_X),
     "wrap": lambda: xconv.conv(X, W, padding=2, pad_mode="wrap"),
     "bias-and-activation": lambda: xconv.conv(X, W, W[0, 0, 0], activation="silu"),
     "channels-first": lambda: xconv.conv(
@@ -46,18 +56,111 @@ CALLS = {
 }
 
 
+def beyond_its_result(call):
+    """Bytes that a call needs beyond its result at its peak, and those of the result."""
+    call()  # the plan is made here, and kept
+    tracemalloc.start()
+    try:
+        result = call()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    results = sum(r.nbytes for r in (result if isinstance(result, tuple) else (result,)))
+    return peak - results, results
+
+
 @pytest.mark.backends("numpy")
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_needs_its_result_and_the_workspace(name):
-    call = CALLS[name]
     with xconv.config(workspace=WORKSPACE):
-        call()  # the plan is made here, and kept
-        tracemalloc.start()
-        try:
-            result = call()
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-    results = sum(r.nbytes for r in (result if isinstance(result, tuple) else (result,)))
+        beyond, results = beyond_its_result(CALLS[name])
     assert results > WORKSPACE / 4  # so that there is something to cut
-    assert peak <= results + WORKSPACE + OWN_OBJECTS
+    assert beyond <= WORKSPACE + OWN_OBJECTS
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("threads", [1, 2, 4, 8])
+@pytest.mark.parametrize("name", ["im2col", "winograd", "banded", "max_pool", "residual", "conv_transpose"])
+def test_so_does_a_call_that_is_shared_out(monkeypatch, name, threads):
+    """The tiles that are in work at once share the workspace, whatever the number of threads."""
+    for module, attribute, value in (
+        (_plan, "cores", lambda: 8),
+        (_plan, "CPU", _plan.CPU._replace(start=0.0, call=0.0)),
+        (_plan, "GRAIN", 1e-5),
+        (_plan, "WORTH", 0.0),
+    ):
+        monkeypatch.setattr(module, attribute, value)
+    _plan.forget_plans()
+    try:
+        with xconv.config(workspace=WORKSPACE, cache=2**16, threads=threads):
+            beyond, _ = beyond_its_result(CALLS[name])
+    finally:
+        _plan.forget_plans()
+    assert beyond <= WORKSPACE + OWN_OBJECTS * threads
+
+
+PLANS = {
+    "im2col": (W, {}),
+    "winograd": (W[:3, :3], {"algorithm": "winograd"}),
+    "banded": (W, {"algorithm": "banded"}),
+    "fft": (W, {"algorithm": "fft"}),
+    "residual": (W, {"residual": X, "activation": "relu"}),
+}
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("name", PLANS)
+def test_so_does_a_planned_call(name):
+    w, options = PLANS[name]
+    with xconv.config(workspace=WORKSPACE):
+        layer = xconv.plan(xconv.conv, X.shape, w, padding="same", **options)
+        beyond, _ = beyond_its_result(lambda: layer(X))
+    assert beyond <= WORKSPACE + OWN_OBJECTS
+
+
+def layers():
+    """Those of the named networks that need most, by name: all that naive im2col would make larger than 64 MiB."""
+    networks = tomllib.loads((ROOT / "benchmarks" / "cases.toml").read_text(encoding="utf-8"))
+    for name in HEAVY:
+        network, layer = name.split("/")
+        yield name, next(line for line in networks[network]["layers"] if line["name"] == layer)
+
+
+HEAVY = (
+    "vgg16/conv1_2",
+    "vgg16/conv2_2",
+    "vgg16/conv5_1",
+    "vgg16/pool1",
+    "unet/dec1.conv1",
+    "unet/upconv1",
+    "monai_unet/up1",
+    "monai_unet/up1.conv",
+    "monai_unet/down1.conv2",
+    "wav2vec2/conv0",
+    "wav2vec2/position",
+)
+HEAVY_LAYERS = dict(layers())
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("name", HEAVY_LAYERS)
+def test_by_default_no_layer_needs_more_than_64_mib(name):
+    layer = HEAVY_LAYERS[name]
+    x = np.ones((1, *layer["shape"]), "float32")
+    window = (layer["kernel"],) * (x.ndim - 2)
+    options = {key: layer[key] for key in ("stride", "padding", "output_padding") if key in layer}
+    op = layer.get("op", "conv")
+    if op == "max_pool":
+        calls = [lambda: xconv.max_pool(x, window, **options)]
+    else:
+        inputs, outputs = x.shape[-1] // layer.get("groups", 1), layer["channels"]
+        ends = (outputs, inputs) if op == "conv_transpose" else (inputs, outputs)
+        w, b = np.ones((*window, *ends), "float32"), np.ones(outputs, "float32")
+        if op == "conv":
+            options |= {"groups": layer.get("groups", 1), "activation": "relu"}
+        function = getattr(xconv, op)
+        planned = xconv.plan(function, x.shape, w, b, **options)
+        calls = [lambda: function(x, w, b, **options), lambda: planned(x)]
+    for call in calls:
+        beyond, _ = beyond_its_result(call)
+        assert beyond <= 64 * 2**20 + OWN_OBJECTS

@@ -122,7 +122,7 @@ def test_a_large_product_takes_more_than_one_thread(eager, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "count", "unit"), itertools.product([1, 15, 16, 17, 100, 4001], [2, 3, 64], [1, 16, 64])
+    ("size", "count", "unit"), list(itertools.product([1, 15, 16, 17, 100, 4001], [2, 3, 64], [1, 16, 64]))
 )
 def test_cuts_cover_everything_once(size, count, unit):
     cuts = list(_products._cuts(size, count, unit))

@@ -59,6 +59,7 @@ def test_the_winner_is_what_the_planner_then_takes(monkeypatch):
     tuning = xconv.tune(xconv.conv, X, W, padding=1)
     assert (tuning.algorithm, tuning.algorithm_planned) == ("direct", "im2col")
     assert algorithm_of(xconv.conv, X, W, padding=1) == "direct"
+    assert "tune() found direct" in str(xconv.explain(xconv.conv, X, W, padding=1))
     problem = xconv.explain(xconv.conv, X, W, padding=1).plan.problem
     assert _remembered.choice(problem, NUMPY, bound=True) == "im2col"
     assert algorithm_of(xconv.conv, X, W, padding=1, algorithm="im2col") == "im2col"

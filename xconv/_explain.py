@@ -160,6 +160,8 @@ def _lines(name: str, plan: Plan) -> list[str]:
             f"{mark} {bid.algorithm:<12} {bid.seconds * 1e3:>7.3f} ms   {bid.tiles:>5}   {tile:<20} "
             f"{_size(bid.cost.workspace):>9}   {_threads(bid, plan):<7}   {_size(bid.cost.bytes)}"
         )
+    if plan.remembered:
+        lines.append(f"  tune() found {plan.algorithm} to be the fastest here")
     lines.extend(f"  {algorithm} cannot: {reason}" for algorithm, reason in plan.refusals)
     if not plan.candidates:
         lines.append(f"  tiles: {plan.tiles} of {' x '.join(map(str, plan.extents))} (batch x outputs)")

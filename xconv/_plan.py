@@ -66,6 +66,7 @@ class Plan:
     algorithm: str = "window"
     candidates: tuple[Candidate, ...] = ()  # best first
     refusals: tuple[tuple[str, str], ...] = ()
+    remembered: bool = False  # the algorithm is what `tune` found
     whole: Tile | None = None  # the only tile, where one is enough
     edges: tuple[tuple[int, ...], ...] = ()  # of the tiles, along the batch and every output axis
     core: Any = (
@@ -118,8 +119,8 @@ def plan_conv(
     bids = sorted(
         (_bid(name, problem, traits, settings, bound=bound) for name in able), key=lambda bid: bid.seconds
     )
-    if algorithm == "auto":
-        algorithm = choice(problem, traits, bound=bound) or "auto"
+    tuned = choice(problem, traits, bound=bound) if algorithm == "auto" else None
+    algorithm = tuned or algorithm
     chosen = next((bid for bid in bids if bid.algorithm == algorithm), bids[0])
     refusals = tuple((name, reason) for name, reason in reasons.items() if reason is not None)
     return _finish(
@@ -134,6 +135,7 @@ def plan_conv(
             chosen.algorithm,
             tuple(bids),
             refusals,
+            chosen.algorithm == tuned,
         )
     )
 
@@ -227,6 +229,7 @@ def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *,
         sizes, steps = (problem.batch, *problem.outputs), (1, *(step,) * len(problem.axes))
         count = prod(len(edges(*cut)) - 1 for cut in zip(sizes, extents, steps, strict=True))
         costs, memory = [room.cost(core, traits) for core in _cores(tile)], needed(tile)
+        costs.append(Cost(0, 2 * tile.pixels * tile.channels_out * tile.itemsize, 1, 0))  # the epilogue
         if memory <= FILL * _cache(settings):
             rates = rates._replace(far=rates.near)
         if threaded:
