@@ -227,7 +227,8 @@ def test_a_plan_is_not_changed_by_a_call_that_fails():
 @pytest.mark.parametrize("algorithm", ["winograd", "im2col", "fft", "banded"])
 def test_a_call_needs_its_result_and_the_workspace_and_no_kernel(algorithm):
     x, w = numbers((1, 60, 60, 16)), numbers((3, 3, 16, 16))
-    with xconv.config(workspace=2**18):
+    workspace = 2**20 if algorithm == "fft" else 2**18  # a block cannot be cut
+    with xconv.config(workspace=workspace):
         layer = xconv.plan(xconv.conv, x, w, algorithm=algorithm)
         layer(x)
         tracemalloc.start()
@@ -236,7 +237,7 @@ def test_a_call_needs_its_result_and_the_workspace_and_no_kernel(algorithm):
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert peak <= y.nbytes + 2**18 + 16 * 1024
+    assert peak <= y.nbytes + workspace + 16 * 1024
 
 
 def test_plans_are_used_by_many_threads_at_once():

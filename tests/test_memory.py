@@ -32,7 +32,6 @@ CALLS = {
     "banded-rows": lambda: xconv.depthwise_conv(X, W[..., :1], padding=1, algorithm="banded"),
     "winograd": lambda: xconv.conv(X, W[:3, :3], padding="same", algorithm="winograd"),
     "winograd-ragged": lambda: xconv.conv(X, W[:, :3], padding=((1, 1), (0, 1)), algorithm="winograd"),
-    "fft": lambda: xconv.conv(X, W, padding="same", algorithm="fft"),
     "auto": lambda: xconv.conv(X, W),
     "residual": lambda: xconv.conv(X, W, padding="same", residual=X, activation="silu"),
     "residual-of-integers": lambda: xconv.conv(WHOLE_X, WHOLE_W, padding="same", residual=WHOLE_X),
@@ -103,7 +102,6 @@ PLANS = {
     "im2col": (W, {}),
     "winograd": (W[:3, :3], {"algorithm": "winograd"}),
     "banded": (W, {"algorithm": "banded"}),
-    "fft": (W, {"algorithm": "fft"}),
     "residual": (W, {"residual": X, "activation": "relu"}),
 }
 
@@ -116,6 +114,29 @@ def test_so_does_a_planned_call(name):
         layer = xconv.plan(xconv.conv, X.shape, w, padding="same", **options)
         beyond, _ = beyond_its_result(lambda: layer(X))
     assert beyond <= WORKSPACE + OWN_OBJECTS
+
+
+@pytest.mark.backends("numpy")
+def test_so_do_fourier_transforms_where_their_kernel_and_a_block_fit():
+    x = numbers((4, 150, 150, 8))
+    with xconv.config(workspace=2**22):
+        beyond, _ = beyond_its_result(lambda: xconv.conv(x, W, padding="same", algorithm="fft"))
+        layer = xconv.plan(xconv.conv, x.shape, W, padding="same", algorithm="fft")
+        planned, _ = beyond_its_result(lambda: layer(x))
+    assert beyond <= 2**22 + OWN_OBJECTS
+    assert planned <= 2**22 + OWN_OBJECTS
+
+
+@pytest.mark.backends("numpy")
+def test_an_algorithm_that_exceeds_the_workspace_is_not_chosen():
+    x, w = numbers((1, 128, 128, 4)), numbers((31, 31, 4, 8))
+    assert xconv.explain(xconv.conv, x, w).algorithm == "fft"
+    with xconv.config(workspace=2**16):
+        bids = xconv.explain(xconv.conv, x, w).plan.candidates
+    fits = [bid.cost.workspace + bid.cost.bound <= 2**16 for bid in bids]
+    assert fits == sorted(fits, reverse=True)
+    assert "fft" not in [bid.algorithm for bid, fit in zip(bids, fits, strict=True) if fit]
+    assert bids[0].algorithm != "fft"
 
 
 def layers():

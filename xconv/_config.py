@@ -40,7 +40,8 @@ class config:
         process may use.
     workspace : int
         Bytes a call may use beyond its result: it is cut into tiles that fit. It gets twice what one output pixel
-        with its channels needs where that is more. The default is 64 MiB on a CPU, and 256 MiB on an accelerator or
+        with its channels needs where that is more, and an algorithm that is named what its kernel and its smallest
+        tile need. The default is 64 MiB on a CPU, and 256 MiB on an accelerator or
         where arrays cannot be assigned to (JAX).
     precision : {"default", "strict"}
         ``"strict"`` allows only algorithms that sum the products as they are, which Winograd's and the Fourier

@@ -17,7 +17,7 @@ from xconv._geometry import ConvProblem, WindowProblem, materialised
 from xconv._layout import Layout
 from xconv._machine import cores
 from xconv._movers import biased, block, interleaved
-from xconv._namespace import Array, DType, Namespace, Traits, full_like, inspect, permuted_axes
+from xconv._namespace import Array, DType, Namespace, Traits, full_like, inspect, is_traced, permuted_axes
 from xconv._phases import Phase, periods, phases
 from xconv._plan import Plan, plan_conv, plan_window
 from xconv._tiles import Job, Operands, Place, run, run_chunks
@@ -175,7 +175,7 @@ def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp
     else:
         weights = room.bind(w, plan.core, xp)
     kernel = Kernel(room, weights)
-    if kernels is not None:
+    if kernels is not None and not is_traced(kernel.weights):
         with _keeping:
             while len(kernels) >= KERNELS:
                 kernels.pop(next(iter(kernels)))

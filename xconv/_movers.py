@@ -321,10 +321,11 @@ def interleaved(
 
 def biased(y: Array, b: Array, xp: Namespace) -> Array:
     """Add a bias (C,) to what is the caller's to change, (..., W, C): by rows where C alone is a short loop."""
-    *lead, width, channels = y.shape
-    if not lead or channels > 64 or prod(lead) * width < 1024:
+    channels = b.shape[0]
+    if y.ndim < 3 or channels > 64 or prod(y.shape[:-1]) < 1024:
         y += b
         return y
+    *lead, width, _ = y.shape
     rows = xp.reshape(y, (*lead, width * channels))
     rows += xp.tile(b, (width,))
     return xp.reshape(rows, y.shape)

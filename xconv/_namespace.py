@@ -227,6 +227,17 @@ numpy_matmul = np.matmul
 NumPyArray = np.ndarray
 
 
+def is_traced(x: Any) -> bool:
+    """Whether an array, or any of a dictionary of arrays, stands for values that a program being made will have."""
+    if isinstance(x, dict):
+        return any(map(is_traced, x.values()))
+    if not compat.is_jax_array(x):
+        return False
+    from jax.core import Tracer
+
+    return isinstance(x, Tracer)
+
+
 def combined(function: Callable[..., Array], a: Array, b: Array, out: Array | None) -> Array:
     """``function(a, b)``, in the memory of ``out`` where the library can."""
     return function(a, b) if out is None or not isinstance(a, np.ndarray) else function(a, b, out=out)

@@ -117,8 +117,9 @@ def plan_conv(
         refuse("algorithm", algorithm, f"be able to do this problem, but {reason}")
     able = [name for name, reason in reasons.items() if reason is None]
     bids = sorted(
-        (_bid(name, problem, traits, settings, bound=bound) for name in able), key=lambda bid: bid.seconds
-    )
+        (_bid(name, problem, traits, settings, bound=bound) for name in able),
+        key=lambda bid: (bid.cost.workspace + (0 if bound else bid.cost.bound) > budget, bid.seconds),
+    )  # what the workspace has no room for comes last
     tuned = choice(problem, traits, bound=bound) if algorithm == "auto" else None
     algorithm = tuned or algorithm
     chosen = next((bid for bid in bids if bid.algorithm == algorithm), bids[0])
@@ -289,16 +290,18 @@ def _extents(problem: T, needed: Callable[[T], int], budget: int, step: int = 1)
     budget = max(budget, 2 * smallest)  # a tile that is nearly all halo would do the same work over and over
     for dim, size in enumerate(sizes):
         while extents[dim] > 1 and (bytes_ := needed(_tile_of(problem, tuple(extents)))) > budget:
-            smaller = min(extents[dim] - 1, max(1, extents[dim] * budget // bytes_))
-            extents[dim] = _extent(size, smaller, step if dim else 1)
+            smaller = _extent(
+                size, min(extents[dim] - 1, max(1, extents[dim] * budget // bytes_)), step if dim else 1
+            )
+            if smaller >= extents[dim]:  # it cannot be cut any more
+                break
+            extents[dim] = smaller
     return tuple(extents)
 
 
 def _extent(size: int, most: int, step: int) -> int:
-    """The largest piece when ``size`` is cut as evenly as possible into pieces of at most ``most``."""
-    if most < step:
-        step = 1
-    steps, most = -(-size // step), most // step
+    """The largest piece when ``size`` is cut evenly into pieces of at most ``most``, or of one step if that is more."""
+    steps, most = -(-size // step), max(most // step, 1)
     count = -(-steps // most)
     return min(-(-steps // count) * step, size)
 

@@ -25,7 +25,7 @@ def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None) -> Array
     """``a @ b``; in the memory of ``out``, an array of as many elements, where that can be done without a copy."""
     if type(a) is not NumPyArray:
         return xp.matmul(a, b)
-    if b.ndim > a.ndim:
+    if b.ndim not in (2, a.ndim):
         with one_blas_thread():
             return numpy_matmul(a, b)
     shape = (*a.shape[:-1], b.shape[-1])

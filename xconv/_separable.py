@@ -16,6 +16,7 @@ from xconv._geometry import ConvProblem
 from xconv._layout import permuted
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
 from xconv._problems import conv_spec
+from xconv._products import matmul
 from xconv._tiles import Job, Operands, Place
 
 
@@ -114,4 +115,4 @@ def _separable_tile(
     """Both halves on one tile, so that what stands between them never leaves the cache."""
     w, mix, b = operands
     y = convolve_block(w, block, problem, None, xp)
-    return (finish(xp.matmul(xp.astype(y, compute, copy=False), mix), b, activation, job.dtypes[0], xp),)
+    return (finish(matmul(xp.astype(y, compute, copy=False), mix, xp), b, activation, job.dtypes[0], xp),)

@@ -104,7 +104,7 @@ class _Crew:
     """The threads of all calls together: never more than the largest number any call has asked for."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal's handler may convolve, too
         self.size = 0
         self.offers: SimpleQueue[tuple[Context, _Share]] = SimpleQueue()
 
