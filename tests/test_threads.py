@@ -120,7 +120,7 @@ def test_the_crew_has_the_size_of_the_largest_wish(monkeypatch):
     monkeypatch.setattr(_threads, "_crew", crew)
     for threads, size in ((1, 0), (3, 2), (2, 2), (5, 4)):
         share_out([int] * 10, threads)
-        assert crew.size == size
+        assert len(crew.threads) == size
 
 
 def test_after_an_error_no_other_task_begins():
@@ -579,7 +579,7 @@ def test_where_no_thread_can_be_started_the_caller_does_everything(eager, monkey
         patch.setattr(threading.Thread, "start", refuse)
         for name, call in STRESS.items():
             np.testing.assert_array_equal(call(), expected[name])
-        assert _threads._crew.size == 0
+        assert len(_threads._crew.threads) == 0
     assert takes_part(3)  # as soon as it can be started
 
 
@@ -747,3 +747,18 @@ def test_by_default_too_the_bits_do_not_depend_on_threads():
                 results.append(xconv.conv(x, w))
         for result in results[1:]:
             np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be kept off a CPU here")
+def test_a_small_crew_keeps_off_the_callers_cpu(eager, monkeypatch):
+    """A scheduler may wake a thread on the CPU that it was woken from, where it waits for the caller."""
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("there is one CPU")
+    crew = _threads._Crew()
+    monkeypatch.setattr(_threads, "_crew", crew)
+    for cpu in sorted(allowed)[:2]:
+        monkeypatch.setattr(_threads, "_current_cpu", lambda cpu=cpu: cpu)
+        _threads.run_all(iter([lambda: None] * 4), 2, contextlib.nullcontext)
+        assert [os.sched_getaffinity(t.native_id) for t in crew.threads] == [allowed - {cpu}]
+    assert os.sched_getaffinity(0) == allowed

@@ -19,6 +19,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 Task = Callable[[], None]
+FEW = 8  # threads that are told which CPU to keep off; larger machines have an idle one at hand
 
 
 def run_all(tasks: Iterator[Task], threads: int, around: Callable[[], AbstractContextManager[None]]) -> None:
@@ -105,14 +106,17 @@ class _Crew:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a signal's handler may convolve, too
-        self.size = 0
+        self.threads: list[threading.Thread] = []
         self.offers: SimpleQueue[tuple[Context, _Share]] = SimpleQueue()
+        self.avoided = -1
 
     def offer(self, share: _Share, count: int) -> None:
         """Let ``count`` threads take part, as soon as they are free, or as many as can be started."""
-        if count > self.size:
+        if count > len(self.threads):
             self.grow(count)
-        for _ in range(min(count, self.size)):
+        if 0 < len(self.threads) <= FEW:
+            self.avoid(_current_cpu())
+        for _ in range(min(count, len(self.threads))):
             self.offers.put((copy_context(), share))
 
     def grow(self, size: int) -> None:
@@ -121,10 +125,41 @@ class _Crew:
             self.lock,
             suppress(RuntimeError),
         ):  # no thread can be started: here, any more, or on this platform
-            while self.size < size:
-                name = f"xconv-{self.size + 1}"
-                threading.Thread(target=_serve, args=(self.offers,), name=name, daemon=True).start()
-                self.size += 1
+            while len(self.threads) < size:
+                name = f"xconv-{len(self.threads) + 1}"
+                thread = threading.Thread(target=_serve, args=(self.offers,), name=name, daemon=True)
+                thread.start()
+                self.threads.append(thread)
+                self.avoided = -1
+
+    def avoid(self, cpu: int) -> None:
+        """Keep the crew off the caller's CPU: a small machine's scheduler wakes a thread where it was woken from."""
+        if cpu == self.avoided:
+            return
+        self.avoided = cpu
+        with suppress(OSError):
+            others = os.sched_getaffinity(0) - {cpu}
+            for thread in self.threads if others and cpu >= 0 else ():
+                if thread.native_id is not None:
+                    os.sched_setaffinity(thread.native_id, others)
+
+
+def _current_cpu() -> int:
+    """The number of the CPU that this thread is on, or -1 where nobody can say or nothing could be done about it."""
+    ask = _cpu_number()
+    return -1 if ask is None else int(ask())
+
+
+@lru_cache(maxsize=1)
+def _cpu_number() -> Callable[[], int] | None:
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None).sched_getcpu
+    except (ImportError, OSError, AttributeError):
+        return None
 
 
 def _serve(offers: SimpleQueue[tuple[Context, _Share]]) -> None:
