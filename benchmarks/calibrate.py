@@ -1,8 +1,8 @@
 """Fit the planner's rates to this machine, and measure its regret: chosen algorithm's time over the best one's.
 
-``python benchmarks/calibrate.py --json timings.json`` times every algorithm that could do a layer of cases.toml (not the
-hopeless ones), plain and with weights bound. Then it fits the figures of ``xconv/_rates.py`` and prints them, with the
-regret before and after. ``--from timings.json`` fits again without timing.
+``python benchmarks/calibrate.py --json timings.json`` times the algorithms that could do each layer of cases.toml,
+plain and with weights bound. Then it fits the figures of ``xconv/_rates.py`` and prints them, with the regret before
+and after. ``--from timings.json`` fits again without timing.
 """
 
 from __future__ import annotations

@@ -216,3 +216,10 @@ def test_a_kind_that_the_result_cannot_hold_is_refused():
 def test_what_is_no_array_is_refused(wrong):
     with pytest.raises(TypeError, match="residual must be"):
         xconv.conv(X, W, padding="same", residual=wrong)
+
+
+def test_a_plan_takes_another_one_with_every_input():
+    layer = xconv.plan(xconv.conv, X.shape, W, B, padding="same", activation="relu")
+    for residual in (R, -R, None):
+        expected = xconv.conv(X, W, B, padding="same", activation="relu", residual=residual)
+        assert_same(layer(X, residual=residual), expected)

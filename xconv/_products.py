@@ -31,7 +31,8 @@ def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None) -> Array
     shape = (*a.shape[:-1], b.shape[-1])
     if out is not None:
         out = out.reshape(shape) if out.flags.c_contiguous else None
-    work = prod(shape) * a.shape[-1] * max(FEW // max(a.shape[-2], 1), 1)
+    products = prod(shape) * a.shape[-1]
+    work = products * max(FEW // max(a.shape[-2], 1), 1)
     if work <= ALONE or in_tiles():
         return numpy_matmul(a, b, out)
     if work <= LARGE or a.dtype.kind not in "fc":
@@ -39,7 +40,7 @@ def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None) -> Array
             return numpy_matmul(a, b, out)
     if out is None:
         out = empty_like(a, shape, a.dtype)
-    run_all(_pieces(a, b, out, min(max(work // PIECE, 2), 64)), settings().threads or cores(), scratch)
+    run_all(_pieces(a, b, out, min(max(products // PIECE, 2), 64)), settings().threads or cores(), scratch)
     return out
 
 
