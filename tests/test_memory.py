@@ -9,7 +9,7 @@ import pytest
 import xconv
 from cases import numbers
 from descriptions import ROOT
-from xconv import _plan
+from xconv import _extents, _plan
 
 WORKSPACE = 256 * 1024
 OWN_OBJECTS = 16 * 1024  # of Python, beside the arrays
@@ -85,8 +85,8 @@ def test_so_does_a_call_that_is_shared_out(monkeypatch, name, threads):
     for module, attribute, value in (
         (_plan, "cores", lambda: 8),
         (_plan, "CPU", _plan.CPU._replace(start=0.0, call=0.0)),
-        (_plan, "GRAIN", 1e-5),
-        (_plan, "WORTH", 0.0),
+        (_extents, "GRAIN", 1e-5),
+        (_extents, "WORTH", 0.0),
     ):
         monkeypatch.setattr(module, attribute, value)
     _plan.forget_plans()

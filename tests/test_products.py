@@ -11,8 +11,8 @@ from cases import numbers
 from compare import assert_close
 from xconv import _products
 from xconv._namespace import numpy_namespace as xp
-from xconv._namespace import scratch
 from xconv._products import matmul
+from xconv._scratch import scratch
 
 SHAPES = {
     "square": ((70, 60), (60, 50)),

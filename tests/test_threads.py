@@ -19,8 +19,8 @@ import threadpoolctl
 import xconv
 from cases import numbers
 from compare import assert_close
-from xconv import _config, _plan, _threads
-from xconv._namespace import scratch
+from xconv import _config, _extents, _plan, _threads
+from xconv._scratch import scratch
 from xconv._threads import one_blas_thread, run_all
 
 PATIENCE = 60  # seconds until a test that hangs fails instead
@@ -53,8 +53,8 @@ def eager(monkeypatch):
     """Plans are made as on a machine where threads cost nothing, so that small problems are shared out, too."""
     monkeypatch.setattr(_plan, "cores", lambda: 4)
     monkeypatch.setattr(_plan, "CPU", _plan.CPU._replace(start=0.0, call=0.0))
-    monkeypatch.setattr(_plan, "GRAIN", 1e-5)
-    monkeypatch.setattr(_plan, "WORTH", 0.0)
+    monkeypatch.setattr(_extents, "GRAIN", 1e-5)
+    monkeypatch.setattr(_extents, "WORTH", 0.0)
     _plan.forget_plans()
     with xconv.config(threads=4, cache=2**15):
         yield

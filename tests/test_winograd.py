@@ -14,7 +14,8 @@ from cases import numbers, seed_of
 from compare import assert_close, assert_same
 from xconv._algorithms import winograd
 from xconv._geometry import Axis, ConvProblem
-from xconv._namespace import NUMPY, numpy_namespace, scratch
+from xconv._namespace import NUMPY, numpy_namespace
+from xconv._scratch import scratch
 
 
 @pytest.fixture(params=[2, 4])

@@ -18,21 +18,17 @@ from xconv._namespace import (
     DType,
     Namespace,
     assignable,
-    can_sum_products,
     combined,
     count_up,
     empty_like,
     full_like,
     is_contiguous,
     laid_out,
-    longer_runs,
     packed,
-    rows_are_runs,
-    spare,
-    sum_products,
-    window_runs,
     window_view,
 )
+from xconv._scratch import spare
+from xconv._strides import can_sum_products, longer_runs, rows_are_runs, sum_products, window_runs
 
 
 def block(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
-from threading import local
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -16,6 +13,8 @@ import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from xconv._errors import Refusal, refuse, refuse_type
+from xconv._scratch import spare
+from xconv._strides import strided
 
 Array: TypeAlias = Any
 DType: TypeAlias = Any
@@ -171,36 +170,6 @@ def permuted_axes(array: Array, order: tuple[int, ...], xp: Namespace) -> Array:
     return array if order in _AS_THEY_ARE else xp.permute_dims(array, order)
 
 
-class _Scratch(local):
-    """Memory that one thread uses again from tile to tile, by its purpose; None where nothing is kept."""
-
-    kept: dict[str, np.ndarray[Any, Any]] | None = None
-
-
-_scratch = _Scratch()
-
-
-@contextmanager
-def scratch() -> Iterator[None]:
-    """Inside, `spare` arrays of this thread are kept and given out again; fresh memory costs more than a matmul."""
-    before, _scratch.kept = _scratch.kept, {}
-    try:
-        yield
-    finally:
-        _scratch.kept = before
-
-
-def spare(purpose: str, shape: tuple[int, ...], dtype: DType, like: Array) -> Array | None:
-    """An unset array whose content nobody needs after the tile, or None where none is kept."""
-    if _scratch.kept is None or not isinstance(like, np.ndarray):
-        return None
-    size = prod(shape)
-    found = _scratch.kept.get(purpose)
-    if found is None or found.size < size or found.dtype != dtype:
-        found = _scratch.kept[purpose] = np.empty(size, dtype)
-    return found[:size].reshape(shape)
-
-
 def packed(x: Array, shape: tuple[int, ...], purpose: str | None, xp: Namespace) -> Array:
     """``x`` laid out in raster order, in spare memory if there is a purpose, as an array of this shape."""
     target = spare(purpose, x.shape, x.dtype, x) if purpose is not None else None
@@ -216,11 +185,6 @@ def laid_out(x: Array, shape: tuple[int, ...], out: Array | None, xp: Namespace)
         return xp.reshape(x, shape)
     out.reshape(x.shape)[...] = x
     return out
-
-
-def in_tiles() -> bool:
-    """Whether this thread is at work on tiles."""
-    return _scratch.kept is not None
 
 
 numpy_matmul = np.matmul
@@ -281,85 +245,12 @@ def window_view(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
         last,
     )
     if isinstance(x, np.ndarray):
-        return _strided(x, shape, strides)
+        return strided(x, shape, strides)
     if compat.is_torch_array(x):
         return x.as_strided(shape, strides)
     from cupy.lib.stride_tricks import as_strided
 
     return as_strided(x, shape, strides)
-
-
-def rows_are_runs(x: Array) -> bool:
-    """Whether the last two axes of an array of NumPy are one run of memory."""
-    return bool(x.strides[-2:] == (x.shape[-1] * x.itemsize, x.itemsize))
-
-
-def longer_runs(view: Array, length: int) -> Array:
-    """The same view with a last axis of this length: what follows in memory belongs to it."""
-    if length == view.shape[-1]:
-        return view
-    return np.lib.stride_tricks.as_strided(view, (*view.shape[:-1], length), view.strides, writeable=False)
-
-
-def can_sum_products(x: Array) -> bool:
-    """Whether `sum_products` is there, which the standard has no name for."""
-    return isinstance(x, np.ndarray)
-
-
-def sum_products(view: Array, w: Array, out: Array) -> None:
-    """Multiply windows (..., *window, R) with weights (*window, R), and sum over the window into ``out`` (..., R)."""
-    outer, taps = list(range(out.ndim - 1)), list(range(out.ndim, out.ndim + w.ndim - 1))
-    run = out.ndim - 1
-    np.einsum(view, [*outer, *taps, run], w, [*taps, run], [*outer, run], out=out)
-
-
-def window_runs(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]) -> Array | None:
-    """Copy ``x`` (N, *n, C) as its windows (N, *outputs, *window, C) where their rows are short runs of memory.
-
-    NumPy copies short runs element by element; as one opaque element each they take half the time.
-    """
-    channels, size = x.shape[-1], x.itemsize if isinstance(x, np.ndarray) else 0
-    window, _, dilation = steps[-1]
-    run = window * channels * size
-    if not 0 < run < 512 or dilation > 1 or x.strides[-2:] != (channels * size, size):
-        return None
-    shape, strides = _runs(x.shape[0], x.strides[:-1], outputs, steps)
-    if x.flags.c_contiguous and x.size:
-        opaque = np.ndarray(shape, _opaque(run), x, 0, strides)
-    else:
-        rows = np.lib.stride_tricks.as_strided(x, (*shape, window * channels), (*strides, size))
-        opaque = rows.view(_opaque(run))[..., 0]
-    whole = (*shape, window, channels)
-    target = spare("windows", whole, x.dtype, x)
-    if target is None:
-        return opaque.copy().view(x.dtype).reshape(whole)
-    target.reshape(*shape, window * channels).view(_opaque(run))[..., 0] = opaque
-    return target
-
-
-@lru_cache(maxsize=1024)
-def _runs(
-    batch: int, strides: tuple[int, ...], outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shape and strides of the rows of all windows, each one element."""
-    spatial = tuple(zip(strides[1:], steps, strict=True))
-    across = (s * stride for s, (_, stride, _) in spatial)
-    within = (s * dilation for s, (_, _, dilation) in spatial[:-1])
-    return (batch, *outputs, *(taps for taps, _, _ in steps[:-1])), (strides[0], *across, *within)
-
-
-@lru_cache(maxsize=64)
-def _opaque(size: int) -> DType:
-    return np.dtype((np.void, size))
-
-
-def _strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
-    """A read-only view of an array of NumPy; where ``x`` is packed, without the price of NumPy's own function."""
-    if not x.flags.c_contiguous or not x.size:
-        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
-    view: Array = np.ndarray(shape, x.dtype, x, 0, strides)
-    view.flags.writeable = False
-    return view
 
 
 def chunk_edges(x: Array) -> tuple[tuple[int, ...], ...]:

@@ -12,11 +12,10 @@ from xconv._algorithms import ALGORITHMS, Algorithm
 from xconv._algorithms._cost import Cost
 from xconv._config import Settings
 from xconv._errors import refuse
+from xconv._extents import fitted, grained, tile_of
 from xconv._geometry import (
-    Axis,
     ConvProblem,
     Problem,
-    T,
     Tile,
     WindowProblem,
     cut,
@@ -29,7 +28,7 @@ from xconv._machine import cache_bytes, cores
 from xconv._namespace import Traits
 from xconv._phases import phases
 from xconv._products import LARGE
-from xconv._rates import ACCELERATOR, CPU, GRAIN, SLOWDOWN, WORTH, Rates
+from xconv._rates import ACCELERATOR, CPU, SLOWDOWN, Rates
 from xconv._remembered import choice
 
 CPU_WORKSPACE = 64 * 2**20
@@ -157,10 +156,10 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
         return 3 * taps * padded_pixels(tile) * tile.channels * tile.itemsize / CPU.near
 
     streamed = min(budget // SHARE, _cache(settings)) if traits.threads else budget
-    extents = _extents(problem, needed, streamed)
+    extents = fitted(problem, needed, streamed)
     if traits.threads:
-        extents = _grained(problem, extents, seconds)
-    memory = needed(_tile_of(problem, extents))
+        extents = grained(problem, extents, seconds)
+    memory = needed(tile_of(problem, extents))
     return _finish(Plan(problem, traits, budget, extents, 1, traits.threads, memory))
 
 
@@ -219,14 +218,14 @@ def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *,
     def ways() -> Iterator[Candidate]:
         streamed = not traits.accelerator and traits.writeable and not any(cost.flops for cost in whole)
         most = min(budget, _cache(settings)) if streamed else budget
-        yield candidate(_extents(problem, needed, most, step), rates, threaded=False)
+        yield candidate(fitted(problem, needed, most, step), rates, threaded=False)
         if traits.threads:
-            extents = _extents(problem, needed, min(budget // SHARE, FILL * _cache(settings)), step)
-            extents = _grained(problem, extents, seconds, step)
+            extents = fitted(problem, needed, min(budget // SHARE, FILL * _cache(settings)), step)
+            extents = grained(problem, extents, seconds, step)
             yield candidate(extents, rates, threaded=True)
 
     def candidate(extents: tuple[int, ...], rates: Rates, *, threaded: bool) -> Candidate:
-        tile = _tile_of(problem, extents)
+        tile = tile_of(problem, extents)
         sizes, steps = (problem.batch, *problem.outputs), (1, *(step,) * len(problem.axes))
         count = prod(len(edges(*cut)) - 1 for cut in zip(sizes, extents, steps, strict=True))
         costs, memory = [room.cost(core, traits) for core in _cores(tile)], needed(tile)
@@ -280,69 +279,3 @@ def _seconds(costs: list[Cost], problem: ConvProblem, rates: Rates) -> float:
 
 def _flops_seconds(flops: int, problem: ConvProblem, rates: Rates) -> float:
     return flops * SLOWDOWN[problem.kind] * (problem.itemsize / 4) / rates.flops
-
-
-def _extents(problem: T, needed: Callable[[T], int], budget: int, step: int = 1) -> tuple[int, ...]:
-    """The largest tile that needs no more than ``budget`` bytes: the batch is cut first, then axis by axis."""
-    sizes = (problem.batch, *problem.outputs)
-    extents = list(sizes)
-    smallest = needed(_tile_of(problem, tuple(min(size, 1) for size in sizes)))
-    budget = max(budget, 2 * smallest)  # a tile that is nearly all halo would do the same work over and over
-    for dim, size in enumerate(sizes):
-        while extents[dim] > 1 and (bytes_ := needed(_tile_of(problem, tuple(extents)))) > budget:
-            smaller = _extent(
-                size, min(extents[dim] - 1, max(1, extents[dim] * budget // bytes_)), step if dim else 1
-            )
-            if smaller >= extents[dim]:  # it cannot be cut any more
-                break
-            extents[dim] = smaller
-    return tuple(extents)
-
-
-def _extent(size: int, most: int, step: int) -> int:
-    """The largest piece when ``size`` is cut evenly into pieces of at most ``most``, or of one step if that is more."""
-    steps, most = -(-size // step), max(most // step, 1)
-    count = -(-steps // most)
-    return min(-(-steps // count) * step, size)
-
-
-def _grained(
-    problem: T, extents: tuple[int, ...], seconds: Callable[[T], float], step: int = 1
-) -> tuple[int, ...]:
-    """Smaller tiles where larger ones would leave threads without work: an even number, each worth its while."""
-    sizes = (problem.batch, *problem.outputs)
-    if 0 in sizes:
-        return extents
-    count = prod(-(-size // extent) for size, extent in zip(sizes, extents, strict=True))
-    total = seconds(_tile_of(problem, extents)) * count
-    wanted = max(int(total / GRAIN), 2 if total > WORTH else 1)
-    if max(wanted, count) < 2:
-        return extents
-    wanted = max(wanted, count)
-    best = extents
-    for dim, size in enumerate(sizes):
-        others = prod(-(-s // e) for i, (s, e) in enumerate(zip(sizes, best, strict=True)) if i != dim)
-        unit = step if dim else 1
-        most = -(-size // unit)
-        for pieces in range(
-            min(-(-wanted // others), most), most + 1
-        ):  # the first even number, while there are few
-            extent = min(-(-most // pieces) * unit, size)
-            count = others * -(-size // extent)
-            if count % 2 == 0 or count > 8:
-                break
-        best = (*best[:dim], extent, *best[dim + 1 :])
-        if count >= wanted or pieces < most:
-            break
-    halved = seconds(_tile_of(problem, best)) * count
-    return best if halved < 1.5 * total else extents  # smaller tiles may be nearly all halo
-
-
-def _tile_of(problem: T, extents: tuple[int, ...]) -> T:
-    """A tile of these extents; one that touches no border, so that every tile is at most as large."""
-    axes = tuple(_inner(axis, extent) for axis, extent in zip(problem.axes, extents[1:], strict=True))
-    return replace(problem, batch=extents[0], axes=axes)
-
-
-def _inner(axis: Axis, extent: int) -> Axis:
-    return axis if extent == axis.output else axis.tile(0, extent)[2]

@@ -12,7 +12,8 @@ from math import prod
 
 from xconv._config import settings
 from xconv._machine import cores
-from xconv._namespace import Array, Namespace, NumPyArray, empty_like, in_tiles, numpy_matmul, scratch
+from xconv._namespace import Array, Namespace, NumPyArray, empty_like, numpy_matmul
+from xconv._scratch import in_tiles, scratch
 from xconv._threads import one_blas_thread, run_all
 
 ALONE = 2**18  # multiplications up to which BLAS itself stays on one thread

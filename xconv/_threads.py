@@ -138,7 +138,9 @@ class _Crew:
             return
         self.avoided = cpu
         with suppress(OSError):
-            others = os.sched_getaffinity(0) - {cpu}
+            others = os.sched_getaffinity(os.getpid()) - {
+                cpu
+            }  # of the process: the caller may be of the crew
             for thread in self.threads if others and cpu >= 0 else ():
                 if thread.native_id is not None:
                     os.sched_setaffinity(thread.native_id, others)

@@ -11,17 +11,8 @@ from xconv._borders import runs
 from xconv._config import DEFAULTS, Settings
 from xconv._geometry import Axis, Problem, Tile, cut
 from xconv._movers import block, continued
-from xconv._namespace import (
-    Array,
-    DType,
-    Namespace,
-    assignable,
-    chunk_edges,
-    defer,
-    empty_like,
-    same_memory,
-    scratch,
-)
+from xconv._namespace import Array, DType, Namespace, assignable, chunk_edges, defer, empty_like, same_memory
+from xconv._scratch import scratch
 from xconv._threads import run_all
 
 Origin = tuple[int, ...]

@@ -17,8 +17,9 @@ from typing import Any
 from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._geometry import Axis, ConvProblem
 from xconv._movers import one_axis_taps, tiled, untiled
-from xconv._namespace import Array, DType, Namespace, Traits, constant, packed, spare
+from xconv._namespace import Array, DType, Namespace, Traits, constant, packed
 from xconv._products import matmul
+from xconv._scratch import spare
 
 # By m: Bt (m + 2, m + 2), G (m + 2, 3) and At (m, m + 2), with the interpolation points 0, 1, -1, (2, -2,) infinity.
 _MATRICES = {

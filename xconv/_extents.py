@@ -1,0 +1,76 @@
+"""How large the tiles of a problem are: integers, and estimated seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+
+from xconv._geometry import Axis, T
+from xconv._rates import GRAIN, WORTH
+
+
+def fitted(problem: T, needed: Callable[[T], int], budget: int, step: int = 1) -> tuple[int, ...]:
+    """The largest tile that needs no more than ``budget`` bytes: the batch is cut first, then axis by axis."""
+    sizes = (problem.batch, *problem.outputs)
+    extents = list(sizes)
+    smallest = needed(tile_of(problem, tuple(min(size, 1) for size in sizes)))
+    budget = max(budget, 2 * smallest)  # a tile that is nearly all halo would do the same work over and over
+    for dim, size in enumerate(sizes):
+        while extents[dim] > 1 and (bytes_ := needed(tile_of(problem, tuple(extents)))) > budget:
+            smaller = _extent(
+                size, min(extents[dim] - 1, max(1, extents[dim] * budget // bytes_)), step if dim else 1
+            )
+            if smaller >= extents[dim]:  # it cannot be cut any more
+                break
+            extents[dim] = smaller
+    return tuple(extents)
+
+
+def _extent(size: int, most: int, step: int) -> int:
+    """The largest piece when ``size`` is cut evenly into pieces of at most ``most``, or of one step if that is more."""
+    steps, most = -(-size // step), max(most // step, 1)
+    count = -(-steps // most)
+    return min(-(-steps // count) * step, size)
+
+
+def grained(
+    problem: T, extents: tuple[int, ...], seconds: Callable[[T], float], step: int = 1
+) -> tuple[int, ...]:
+    """Smaller tiles where larger ones would leave threads without work: an even number, each worth its while."""
+    sizes = (problem.batch, *problem.outputs)
+    if 0 in sizes:
+        return extents
+    count = prod(-(-size // extent) for size, extent in zip(sizes, extents, strict=True))
+    total = seconds(tile_of(problem, extents)) * count
+    wanted = max(int(total / GRAIN), 2 if total > WORTH else 1)
+    if max(wanted, count) < 2:
+        return extents
+    wanted = max(wanted, count)
+    best = extents
+    for dim, size in enumerate(sizes):
+        others = prod(-(-s // e) for i, (s, e) in enumerate(zip(sizes, best, strict=True)) if i != dim)
+        unit = step if dim else 1
+        most = -(-size // unit)
+        for pieces in range(
+            min(-(-wanted // others), most), most + 1
+        ):  # the first even number, while there are few
+            extent = min(-(-most // pieces) * unit, size)
+            count = others * -(-size // extent)
+            if count % 2 == 0 or count > 8:
+                break
+        best = (*best[:dim], extent, *best[dim + 1 :])
+        if count >= wanted or pieces < most:
+            break
+    halved = seconds(tile_of(problem, best)) * count
+    return best if halved < 1.5 * total else extents  # smaller tiles may be nearly all halo
+
+
+def tile_of(problem: T, extents: tuple[int, ...]) -> T:
+    """A tile of these extents; one that touches no border, so that every tile is at most as large."""
+    axes = tuple(_inner(axis, extent) for axis, extent in zip(problem.axes, extents[1:], strict=True))
+    return replace(problem, batch=extents[0], axes=axes)
+
+
+def _inner(axis: Axis, extent: int) -> Axis:
+    return axis if extent == axis.output else axis.tile(0, extent)[2]

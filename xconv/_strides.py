@@ -1,0 +1,83 @@
+"""Views and sums over windows of NumPy's own arrays, which the standard has no words for, or only slow ones."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from xconv._scratch import spare
+
+
+def rows_are_runs(x: Any) -> bool:
+    """Whether the last two axes of an array of NumPy are one run of memory."""
+    return bool(x.strides[-2:] == (x.shape[-1] * x.itemsize, x.itemsize))
+
+
+def longer_runs(view: Any, length: int) -> Any:
+    """The same view with a last axis of this length: what follows in memory belongs to it."""
+    if length == view.shape[-1]:
+        return view
+    return np.lib.stride_tricks.as_strided(view, (*view.shape[:-1], length), view.strides, writeable=False)
+
+
+def can_sum_products(x: Any) -> bool:
+    """Whether `sum_products` is there, which the standard has no name for."""
+    return isinstance(x, np.ndarray)
+
+
+def sum_products(view: Any, w: Any, out: Any) -> None:
+    """Multiply windows (..., *window, R) with weights (*window, R), and sum over the window into ``out`` (..., R)."""
+    outer, taps = list(range(out.ndim - 1)), list(range(out.ndim, out.ndim + w.ndim - 1))
+    run = out.ndim - 1
+    np.einsum(view, [*outer, *taps, run], w, [*taps, run], [*outer, run], out=out)
+
+
+def window_runs(x: Any, outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]) -> Any | None:
+    """Copy ``x`` (N, *n, C) as its windows (N, *outputs, *window, C) where their rows are short runs of memory.
+
+    NumPy copies short runs element by element; as one opaque element each they take half the time.
+    """
+    channels, size = x.shape[-1], x.itemsize if isinstance(x, np.ndarray) else 0
+    window, _, dilation = steps[-1]
+    run = window * channels * size
+    if not 0 < run < 512 or dilation > 1 or x.strides[-2:] != (channels * size, size):
+        return None
+    shape, strides = _runs(x.shape[0], x.strides[:-1], outputs, steps)
+    if x.flags.c_contiguous and x.size:
+        opaque = np.ndarray(shape, _opaque(run), x, 0, strides)
+    else:
+        rows = np.lib.stride_tricks.as_strided(x, (*shape, window * channels), (*strides, size))
+        opaque = rows.view(_opaque(run))[..., 0]
+    whole = (*shape, window, channels)
+    target = spare("windows", whole, x.dtype, x)
+    if target is None:
+        return opaque.copy().view(x.dtype).reshape(whole)
+    target.reshape(*shape, window * channels).view(_opaque(run))[..., 0] = opaque
+    return target
+
+
+@lru_cache(maxsize=1024)
+def _runs(
+    batch: int, strides: tuple[int, ...], outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape and strides of the rows of all windows, each one element."""
+    spatial = tuple(zip(strides[1:], steps, strict=True))
+    across = (s * stride for s, (_, stride, _) in spatial)
+    within = (s * dilation for s, (_, _, dilation) in spatial[:-1])
+    return (batch, *outputs, *(taps for taps, _, _ in steps[:-1])), (strides[0], *across, *within)
+
+
+@lru_cache(maxsize=64)
+def _opaque(size: int) -> Any:
+    return np.dtype((np.void, size))
+
+
+def strided(x: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    """A read-only view of an array of NumPy; where ``x`` is packed, without the price of NumPy's own function."""
+    if not x.flags.c_contiguous or not x.size:
+        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+    view: Any = np.ndarray(shape, x.dtype, x, 0, strides)
+    view.flags.writeable = False
+    return view
