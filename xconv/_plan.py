@@ -68,9 +68,7 @@ class Plan:
     remembered: bool = False  # the algorithm is what `tune` found
     whole: Tile | None = None  # the only tile, where one is enough
     edges: tuple[tuple[int, ...], ...] = ()  # of the tiles, along the batch and every output axis
-    core: Any = (
-        None  # its problem for one sample, padding and holes written out: kernels are made ready for this
-    )
+    core: Any = None  # its problem for one sample, padding written out: what kernels are made ready for
 
     @property
     def tiles(self) -> int:

@@ -1,6 +1,7 @@
 """How fast machines are: the one table that turns bytes, flops and calls into estimated seconds.
 
-Only ratios matter, for they rank algorithms. ``python benchmarks/calibrate.py`` measures and fits the figures.
+Ratios rank the algorithms; the seconds themselves decide how small a tile may be. ``python benchmarks/calibrate.py``
+measures and fits the figures.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ _MATRICES = {
 }
 _SMALL_KERNEL = (
     2**18
-)  # channels in times out, from which F(2, 3) is taken: the kernel it has to stream is smaller
+)  # channels in times out; larger ones take F(2, 3), whose kernel is the shorter to stream
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
