@@ -12,7 +12,7 @@ from xconv._config import DEFAULTS, settings
 
 
 def test_by_default_nothing_is_set():
-    assert settings() == DEFAULTS == (None, None, None, "default")
+    assert settings() == DEFAULTS == (None, None, None, "default", True)
 
 
 def test_each_setting_holds_inside_and_not_outside():
@@ -26,17 +26,17 @@ def test_each_setting_holds_inside_and_not_outside():
 def test_blocks_nest_and_an_inner_one_changes_only_what_it_sets():
     with xconv.config(threads=3, workspace=2**20):
         with xconv.config(precision="strict", threads=1):
-            assert settings() == (1, 2**20, None, "strict")
-            with xconv.config(precision="default", cache=2**16):
-                assert settings() == (1, 2**20, 2**16, "default")
-        assert settings() == (3, 2**20, None, "default")
+            assert settings() == (1, 2**20, None, "strict", True)
+            with xconv.config(precision="default", cache=2**16, fast=False):
+                assert settings() == (1, 2**20, 2**16, "default", False)
+        assert settings() == (3, 2**20, None, "default", True)
 
 
 def test_none_leaves_a_setting_as_it_is():
-    nothing = xconv.config(threads=None, workspace=None, precision=None, cache=None)
+    nothing = xconv.config(threads=None, workspace=None, precision=None, cache=None, fast=None)
     assert repr(nothing) == "config()"
     with xconv.config(threads=3, precision="strict"), nothing:
-        assert settings() == (3, None, None, "strict")
+        assert settings() == (3, None, None, "strict", True)
 
 
 def test_the_same_settings_can_be_entered_again_also_inside_themselves():

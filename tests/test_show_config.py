@@ -90,6 +90,7 @@ def test_the_settings_are_those_that_hold_here(capsys):
         "workspace": "default",
         "cache": "default",
         "precision": "default",
+        "fast": "True",
     }
     assert inside == {**before, "workspace": "12345", "threads": "3", "precision": "strict"}
     assert shown(capsys)["settings"] == before
@@ -121,8 +122,13 @@ def test_installed_libraries_and_no_others(capsys):
 
 
 def test_every_bridge_is_found(capsys):
-    files = {path.stem for path in (ROOT / "xconv" / "_bridges").glob("*.py")} - {"__init__"}
-    assert set(shown(capsys)["bridges"]) == files
+    paths = (ROOT / "xconv" / "_bridges").iterdir()
+    found = {path.stem for path in paths if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert set(shown(capsys)["bridges"]) == found - {"__init__"}
+
+
+def test_it_says_whether_there_are_compiled_movers(capsys):
+    assert shown(capsys)["bridges"]["numba"] == "not installed (pip install xconv[fast])"
 
 
 def test_the_memory_is_shown(capsys, tmp_path):

@@ -19,7 +19,7 @@ import threadpoolctl
 import xconv
 from cases import numbers
 from compare import assert_close
-from xconv import _config, _extents, _plan, _threads
+from xconv import _config, _extents, _plan, _scratch, _threads
 from xconv._scratch import scratch
 from xconv._threads import one_blas_thread, run_all
 
@@ -612,8 +612,9 @@ def test_floating_point_errors_are_reported_from_every_thread(eager):
         xconv.conv(big, W, activation=lambda y: y * np.float32(1e30))
 
 
-def test_memory_is_given_back_after_a_call(eager):
-    """Neither arrays nor what tiles have used is kept, by any thread."""
+def test_memory_is_given_back_after_a_call(eager, monkeypatch):
+    """Neither arrays nor, beyond what is kept for the next call, what tiles have used is kept by any thread."""
+    monkeypatch.setattr(_scratch, "KEEP", 0)
     x, w = np.repeat(X, 4, axis=0), W.copy()
     with xconv.config(cache=2**17):
         xconv.conv(x, w, padding=1)
@@ -629,6 +630,20 @@ def test_memory_is_given_back_after_a_call(eager):
     arrays = weakref.ref(x), weakref.ref(w), weakref.ref(result)
     del x, w, result
     assert [array() for array in arrays] == [None, None, None]
+
+
+def test_the_next_call_uses_the_memory_of_tiles_again(eager):
+    x = np.repeat(X, 4, axis=0)
+    with xconv.config(cache=2**17, threads=1):
+        result = xconv.conv(x, W, padding=1)
+        tracemalloc.start()
+        try:
+            del result
+            result = xconv.conv(x, W, padding=1)
+            left, peak = (size - result.nbytes for size in tracemalloc.get_traced_memory())
+        finally:
+            tracemalloc.stop()
+    assert max(left, peak) < 2**16
 
 
 def test_memory_is_given_back_after_an_error(eager):

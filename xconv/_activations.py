@@ -282,6 +282,11 @@ _NAMED: dict[str, Callable[[Array], Array]] = {
 }  # fmt: skip
 
 
+# What compiled movers do to a result on the way: hold it between two bounds.
+relu.bounds = (0.0, float("inf"))  # type: ignore[attr-defined]
+relu6.bounds = (0.0, 6.0)  # type: ignore[attr-defined]
+
+
 def named_activation(activation: Any, kind: str) -> Callable[[Array], Array] | None:
     """What ``activation=`` stands for, on results of this kind."""
     if activation is None or (callable(activation) and not isinstance(activation, str)):

@@ -16,6 +16,7 @@ class Settings(NamedTuple):
     workspace: int | None = None
     cache: int | None = None
     precision: str = "default"
+    fast: bool = True
 
 
 DEFAULTS = Settings()
@@ -48,6 +49,9 @@ class config:
         transform do not.
     cache : int
         Bytes of the cache that tiles are cut to fit. The default is the size of one core's second-level cache.
+    fast : bool
+        Whether compiled code may be used on NumPy arrays, where numba is installed (``pip install xconv[fast]``). The
+        default is True; results differ by rounding only.
 
     Examples
     --------
@@ -64,8 +68,15 @@ class config:
         workspace: int | None = None,
         precision: str | None = None,
         cache: int | None = None,
+        fast: bool | None = None,
     ) -> None:
-        given = {"threads": threads, "workspace": workspace, "precision": precision, "cache": cache}
+        given = {
+            "threads": threads,
+            "workspace": workspace,
+            "precision": precision,
+            "cache": cache,
+            "fast": fast,
+        }
         self._given: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         _check(**self._given)
         self._tokens: list[Token[Settings]] = []
@@ -92,6 +103,8 @@ def _config(**given: Any) -> None:
             refuse(name, value, f"be a positive number of {rule}")
     if given.get("precision", "default") not in ("default", "strict"):
         refuse("precision", given["precision"], "be 'default' or 'strict'")
+    if not isinstance(given.get("fast", True), bool):
+        refuse_type("fast", given["fast"], "be True or False")
 
 
 _config.__name__ = "config"

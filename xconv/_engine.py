@@ -7,23 +7,39 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from threading import Lock
 from typing import Any, NamedTuple
 
-from xconv._algorithms import ALGORITHMS, Algorithm
+from xconv._algorithms import ALGORITHMS, FINISHING, Algorithm
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, dtype_kind, itemsize
+from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem, WindowProblem, materialised
 from xconv._layout import Layout
 from xconv._machine import cores
-from xconv._movers import biased, block, interleaved
-from xconv._namespace import Array, DType, Namespace, Traits, full_like, inspect, is_traced, permuted_axes
+from xconv._movers import biased, block, finished, interleaved, ready_to_add
+from xconv._namespace import (
+    Array,
+    DType,
+    Namespace,
+    Traits,
+    assignable,
+    empty_like,
+    full_like,
+    inspect,
+    is_compiled,
+    is_traced,
+    permuted_axes,
+    same_memory,
+)
 from xconv._phases import Phase, periods, phases
 from xconv._plan import Plan, plan_conv, plan_window
 from xconv._tiles import Job, Operands, Place, run, run_chunks
 
 Activation = Callable[[Array], Array]
 
+COMPILED_AXES = 3  # for more there are no compiled movers
 KERNELS = 8  # that are kept
 _keeping = Lock()
 
@@ -33,6 +49,7 @@ class Kernel(NamedTuple):
 
     room: Algorithm
     weights: Any
+    finishes: bool = False  # whether its run takes what is to be done last
 
 
 Kernels = dict[Any, Kernel]  # by algorithm and problem
@@ -84,7 +101,18 @@ def ready(
     problem = typed(problem, dtypes, extra, xp, cast=x != dtypes.compute)
     work = partial(_convolve_tile, activation=activation)
     tails = ((problem.channels_out,),)
-    job = Job(problem, work, dtypes.compute, tails, (dtypes.result,), 0, algorithm, settings, aligned=aligned)
+    job = Job(
+        problem,
+        work,
+        dtypes.compute,
+        tails,
+        (dtypes.result,),
+        0,
+        algorithm,
+        settings,
+        compilable=dtypes.kind == "float" and len(problem.axes) <= COMPILED_AXES,
+        aligned=aligned,
+    )
     return Ready(job, {})
 
 
@@ -103,15 +131,25 @@ def leave(y: Array, layout: Layout, xp: Namespace, *, batched: bool) -> Array:
 def typed(problem: ConvProblem, dtypes: SumDTypes, extra: int, xp: Namespace, *, cast: bool) -> ConvProblem:
     """The problem with the kind and size of number it is computed in."""
     direct = dtype_kind(xp, dtypes.result) == "integer" or settings().precision == "strict"
-    if (dtypes.kind, dtypes.itemsize, extra, cast, direct) == (
+    fast = dtypes.kind == "float" and len(problem.axes) <= COMPILED_AXES and is_compiled(xp)
+    if (dtypes.kind, dtypes.itemsize, extra, cast, direct, fast) == (
         problem.kind,
         problem.itemsize,
         problem.extra,
         problem.cast,
         problem.direct,
+        problem.fast,
     ):
         return problem
-    return replace(problem, kind=dtypes.kind, itemsize=dtypes.itemsize, extra=extra, cast=cast, direct=direct)
+    return replace(
+        problem,
+        kind=dtypes.kind,
+        itemsize=dtypes.itemsize,
+        extra=extra,
+        cast=cast,
+        direct=direct,
+        fast=fast,
+    )
 
 
 def _epilogue_bytes(channels: int, dtypes: SumDTypes, activation: Activation | None, xp: Namespace) -> int:
@@ -156,6 +194,8 @@ def execute(
 
 def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, ...]:
     xp, traits = inspect(x=x)
+    if job.compilable and is_compiled(xp):
+        job = replace(job, problem=replace(job.problem, fast=True))
     return execute(job, x, operands, xp, traits)
 
 
@@ -163,7 +203,7 @@ def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp
     """The kernel made ready for a plan: now, or found among those made before."""
     problem: Any = plan.problem
     room = ALGORITHMS[plan.algorithm]
-    key = (plan.algorithm, plan.core, dtype)
+    key = (plan.algorithm, plan.core, dtype)  # which says as well whether compiled code does it
     if kernels is not None and (found := kernels.get(key)) is not None:
         return found
     w = w if w.dtype == dtype else xp.astype(w, dtype)
@@ -174,7 +214,7 @@ def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp
         }
     else:
         weights = room.bind(w, plan.core, xp)
-    kernel = Kernel(room, weights)
+    kernel = Kernel(room, weights, problem.fast and plan.algorithm in FINISHING)
     if kernels is not None and not is_traced(kernel.weights):
         with _keeping:
             while len(kernels) >= KERNELS:
@@ -200,28 +240,50 @@ def _convolve_tile(
 ) -> tuple[Array, ...]:
     w, b, *residual = operands
     out = place.out[0] if job.dtypes[0] == job.dtype else None
-    y = convolve_block(w, x, problem, out, xp)
     r = residual[0][(*place.tile.target, ...)] if residual else None
+    if w.finishes and job.dtypes[0] == job.dtype:
+        bounds = (float("-inf"), float("inf")) if activation is None else getattr(activation, "bounds", None)
+        if bounds is not None:
+            r = None if r is None else ready_to_add(r, job.dtype)
+            return (convolve_block(w, x, problem, out, xp, Finish(b, r, *bounds)),)
+    y = convolve_block(w, x, problem, out, xp)
     return (finish(y, b, activation, job.dtypes[0], xp, r),)
 
 
-def convolve_block(kernel: Kernel, x: Array, problem: ConvProblem, out: Array | None, xp: Namespace) -> Array:
-    """One tile, in ``out`` where that saves a copy; an input with holes is done as several without, interleaved."""
-    room, weights = kernel
+def convolve_block(
+    kernel: Kernel, x: Array, problem: ConvProblem, out: Array | None, xp: Namespace, last: Finish = PLAIN
+) -> Array:
+    """One tile, in ``out`` where that saves a copy; an input with holes is done as several without."""
+    room, weights, finishes = kernel
     if not problem.holes:
-        return room.run(x, weights, problem, xp, out)
+        return room.run(x, weights, problem, xp, out, *((last,) if finishes else ()))
     steps, found = periods(problem), phases(problem)
 
-    def part(remainders: tuple[int, ...]) -> Array:
+    def part(remainders: tuple[int, ...], place: Array | None = None, last: Finish = PLAIN) -> Array:
         if remainders not in found:  # these outputs meet holes only
             counts = zip(problem.outputs, remainders, steps, strict=True)
             shape = (problem.batch, *(-(-(n - r) // step) for n, r, step in counts), problem.channels_out)
-            return full_like(x, shape, 0, x.dtype)
+            y = full_like(x, shape, 0, x.dtype)
+            return finished(y, last) if finishes else y
         phase = found[remainders]
-        piece = block(x[(slice(None), *phase.source, slice(None))], phase.problem.axes, x.dtype, 0, xp)
-        return room.run(piece, weights[first_taps(phase)], materialised(phase.problem), xp)
+        piece, here = x[(slice(None), *phase.source, slice(None))], phase.problem
+        if not problem.fast:
+            piece, here = block(piece, here.axes, x.dtype, 0, xp), materialised(here)
+        options = (last,) if finishes else ()
+        return room.run(piece, weights[first_taps(phase)], here, xp, place, *options)
 
-    return interleaved(part, steps, problem.outputs, xp)
+    if not assignable(xp):
+        return interleaved(part, steps, problem.outputs, xp)
+    if out is None:
+        out = empty_like(x, (problem.batch, *problem.outputs, problem.channels_out), x.dtype)
+    for remainders in product(*(range(min(s, n)) for s, n in zip(steps, problem.outputs, strict=True))):
+        where = (slice(None), *(slice(r, None, s) for r, s in zip(remainders, steps, strict=True)))
+        residual = None if last.residual is None else last.residual[where]
+        place = out[where]
+        y = part(remainders, place, last._replace(residual=residual))
+        if not same_memory(y, place):
+            place[...] = y
+    return out
 
 
 def finish(

@@ -103,6 +103,7 @@ class ConvProblem:
     extra: int = 0  # bytes a tile holds for each output pixel, besides the sums themselves
     cast: bool = False  # whether the input has another dtype than the products
     direct: bool = False  # only direct sums will do: integers held in floats, or a setting that asks for them
+    fast: bool = False  # whether compiled movers do it
 
     def __hash__(self) -> int:
         return self._hash
@@ -178,6 +179,7 @@ class WindowProblem:
     copies: int = 3  # temporaries of the size of its padded input that a tile needs
     pad_mode: str = "constant"
     cast: bool = False  # whether the input has another dtype than the numbers reduced
+    fast: bool = False  # whether compiled movers do it
 
     def __hash__(self) -> int:
         return self._hash

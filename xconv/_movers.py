@@ -1,6 +1,7 @@
 """The movers: the only code that moves memory between two matmuls. Pure, written once in the standard.
 
-Everything here is channels-last: (N, *spatial, C).
+Everything here is channels-last: (N, *spatial, C). For arrays of NumPy some of it has a compiled twin, which a problem
+asks for by its ``fast``; twins write padding out on the way, so blocks of such problems come without.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from math import prod
 
 from xconv._borders import Run, runs
 from xconv._dtypes import default_integer
-from xconv._geometry import Axis, WindowProblem
+from xconv._finish import Finish
+from xconv._geometry import Axis, T, WindowProblem, materialised
 from xconv._namespace import (
     Array,
     DType,
     Namespace,
     assignable,
     combined,
+    compiled,
     count_up,
     empty_like,
     full_like,
@@ -56,6 +59,42 @@ def block(
         target[...] = fill
     target[inside] = x
     return target
+
+
+def written(x: Array, problem: T, xp: Namespace) -> tuple[Array, T]:
+    """A block and its problem, with whatever padding there still is written out as zeros."""
+    if not problem.fast or not any(a.low or a.high for a in problem.axes):
+        return x, problem
+    fast = compiled()
+    shape = (x.shape[0], *(a.size + a.low + a.high for a in problem.axes), x.shape[-1])
+    target = room("block", shape, x)
+    maps = tuple(fast.maps(a.size, -a.low, a.size + a.high, 1, "constant") for a in problem.axes)
+    return fast.gathered(x, maps, 0.0, target), materialised(problem)
+
+
+def gathered(x: Array, maps: tuple[Array, ...], dtype: DType, fill: float) -> Array:
+    """Compiled only: the elements of ``x`` (N, *n, C) that maps along every axis name, in ``dtype``; -1 is ``fill``."""
+    fast = compiled()
+    shape = (x.shape[0], *map(len, maps), x.shape[-1])
+    found = spare("read", shape, dtype, x)
+    y = empty_like(x, shape, dtype) if found is None else found
+    return fast.gathered(x if fast.can_gather(x.dtype, y.dtype) else x.astype(y.dtype), maps, fill, y)
+
+
+def source_map(size: int, start: int, stop: int, input_dilation: int, pad_mode: str) -> Array:
+    """Compiled only: which element of an axis stands at each of these positions of it, padding -1."""
+    return compiled().maps(size, start, stop, input_dilation, pad_mode)
+
+
+def room(purpose: str, shape: tuple[int, ...], like: Array) -> Array:
+    """Unset memory of a shape, spare if there is any."""
+    found = spare(purpose, shape, like.dtype, like)
+    return empty_like(like, shape, like.dtype) if found is None else found
+
+
+def ready_to_read(x: Array, dtype: DType) -> bool:
+    """Whether compiled movers can read an array of NumPy as it is: in this dtype, channels side by side."""
+    return bool(x.dtype == dtype and (x.strides[-1] == x.itemsize or x.shape[-1] == 1))
 
 
 @lru_cache(maxsize=1024)
@@ -121,9 +160,13 @@ def windows(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
     return xp.reshape(stacked, (x.shape[0], *outputs, *(window for window, _, _ in steps), x.shape[-1]))
 
 
-def columns(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
+def columns(x: Array, axes: Sequence[Axis], xp: Namespace, *, fast: bool = False) -> Array:
     """All windows of a padded block (N, *n, C) side by side: (N, *out, taps, C)."""
     outputs, steps, taps = _steps(tuple(axes))
+    if fast:
+        shape = (x.shape[0], *outputs, taps, x.shape[-1])
+        y = room("windows", (*shape[:-2], taps * x.shape[-1]), x)
+        return compiled().columns(x, tuple(axes), y).reshape(shape)
     gathered = window_runs(x, outputs, steps)
     gathered = windows(x, axes, xp) if gathered is None else gathered
     return packed(gathered, (x.shape[0], *outputs, taps, x.shape[-1]), "windows", xp)
@@ -212,8 +255,20 @@ def untiled(
     return y[(slice(None), *map(slice, outputs), slice(None))]
 
 
-def running(x: Array, axes: Sequence[Axis], reduction: str, xp: Namespace, out: Array | None = None) -> Array:
+def running(
+    x: Array,
+    axes: Sequence[Axis],
+    reduction: str,
+    xp: Namespace,
+    out: Array | None = None,
+    *,
+    fast: bool = False,
+) -> Array:
     """Reduce every window of a padded block (N, *n, C), one axis after the other, in ``out`` if given: (N, *out, C)."""
+    if fast:
+        if out is None:
+            out = empty_like(x, (x.shape[0], *(a.output for a in axes), x.shape[-1]), x.dtype)
+        return compiled().running(x, tuple(axes), reduction, out)
     combine = {"max": xp.maximum, "min": xp.minimum, "sum": xp.add, "prod": xp.multiply}[reduction]
     last = max((i for i, a in enumerate(axes, 1) if a.window > 1 or a.stride > 1), default=0)
     for axis, a in enumerate(axes, 1):
@@ -267,6 +322,10 @@ def first_maximum(
     first element inside the input. ``axes`` are those of the whole input, ``origin`` is where the block's windows
     stand in it.
     """
+    if problem.fast:
+        shape = (problem.batch, *problem.outputs, x.shape[-1])
+        y, indices = empty_like(x, shape, x.dtype), empty_like(x, shape, dtype)
+        return compiled().first_maximum(x, problem.axes, tuple(axes), tuple(origin), y, indices)
     places: list[list[Array]] = []  # by axis and tap, shaped to broadcast, in elements of the flattened input
     worth = 1
     best_place = None
@@ -313,6 +372,16 @@ def interleaved(
         return y[(*(slice(None),) * axis, slice(0, outputs[axis - 1]), ...)]
 
     return along(1, ())
+
+
+def ready_to_add(r: Array, dtype: DType) -> Array:
+    """A residual as compiled movers read it: in this dtype, channels side by side."""
+    return r if ready_to_read(r, dtype) else r.astype(dtype, order="C")
+
+
+def finished(y: Array, finish: Finish) -> Array:
+    """Compiled only: bias, residual and bounds in one go, in ``y`` (..., O) itself."""
+    return compiled().finished(y, finish)
 
 
 def biased(y: Array, b: Array, xp: Namespace) -> Array:

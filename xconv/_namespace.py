@@ -12,6 +12,8 @@ import array_api_compat as compat
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
+from xconv._bridges import numba as compiler
+from xconv._config import settings
 from xconv._errors import Refusal, refuse, refuse_type
 from xconv._scratch import spare
 from xconv._strides import strided
@@ -104,6 +106,21 @@ def _traits(xp: Namespace, device: str) -> Traits:
         threads=compat.is_numpy_namespace(xp),
         fft=hasattr(xp, "fft"),
     )
+
+
+def compiled() -> Any:
+    """The compiled movers, for arrays of NumPy that hold float32 or float64; None where they cannot be had."""
+    return compiler.load()
+
+
+def bridge_state(name: str) -> str:
+    """What there is to say of a bridge."""
+    return compiler.state(wanted=settings().fast) if name == "numba" else ""
+
+
+def is_compiled(xp: Namespace) -> bool:
+    """Whether compiled movers may be used for arrays of this library, here and now."""
+    return settings().fast and xp is numpy_namespace and compiler.load() is not None
 
 
 def count_up(like: Array, count: int, dtype: DType) -> Array:
@@ -213,13 +230,14 @@ def is_contiguous(out: Array) -> bool:
 
 
 def same_memory(a: Array, b: Array) -> bool:
-    """Whether two arrays of NumPy, both packed, are one."""
+    """Whether two arrays of NumPy are one: the same elements in the same places."""
     return bool(
         a is b
         or (
-            is_contiguous(a)
-            and is_contiguous(b)
+            isinstance(a, np.ndarray)
+            and isinstance(b, np.ndarray)
             and a.shape == b.shape
+            and a.strides == b.strides
             and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
         )
     )

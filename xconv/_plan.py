@@ -28,7 +28,7 @@ from xconv._machine import cache_bytes, cores
 from xconv._namespace import Traits
 from xconv._phases import phases
 from xconv._products import LARGE
-from xconv._rates import ACCELERATOR, CPU, SLOWDOWN, Rates
+from xconv._rates import ACCELERATOR, CPU, FAST, SLOWDOWN, Rates
 from xconv._remembered import choice
 
 CPU_WORKSPACE = 64 * 2**20
@@ -198,7 +198,7 @@ def _why_not(room: Algorithm, problem: ConvProblem, traits: Traits) -> str | Non
 def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *, bound: bool) -> Candidate:
     """The faster of two ways: large products shared out among the threads, or tiles that about fit a core's cache."""
     room, budget = ALGORITHMS[name], _budget(traits, settings)
-    rates = ACCELERATOR if traits.accelerator else CPU
+    rates = ACCELERATOR if traits.accelerator else FAST if problem.fast else CPU
     cores_ = _cores(problem)
     whole = [room.cost(core, traits) for core in cores_]
     step = max(cost.step for cost in whole)

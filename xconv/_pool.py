@@ -12,13 +12,14 @@ from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import Axis, WindowProblem
 from xconv._movers import first_maximum, running
-from xconv._namespace import Array, Namespace
+from xconv._namespace import Array, Namespace, is_compiled
 from xconv._ranks import fixed_rank_pool
 from xconv._tiles import Job, Operands, Place
 from xconv._windows import (
     check_norm,
     check_numeric,
     check_real,
+    compilable,
     enter_windows,
     mean_tile,
     reduce_tile,
@@ -91,7 +92,8 @@ def max_pool(
         )
         return run_windows(job, x, spec, xp, traits)
     size = max(itemsize(xp, x.dtype), itemsize(xp, default_integer(xp)))
-    problem = replace(spec.problem, itemsize=size, copies=6)
+    able = compilable(x.dtype, len(spec.problem.axes), xp)
+    problem = replace(spec.problem, itemsize=size, copies=6, fast=able and is_compiled(xp))
     work = partial(_maximum_tile, axes=problem.axes, omit=omit)
     job = Job(
         problem,
@@ -101,6 +103,7 @@ def max_pool(
         (x.dtype, default_integer(xp)),
         lowest,
         settings=settings(),
+        compilable=able,
     )
     values, indices = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits)
     return leave(values, spec.layout, xp, batched=spec.batched), leave(
@@ -212,7 +215,7 @@ def _norm_tile(
     x = xp.abs(x)
     if p != 1:
         x = x * x if p == 2 else x**p
-    y = running(x, problem.axes, "sum", xp)
+    y = running(x, problem.axes, "sum", xp, fast=problem.fast)
     y = y if p == 1 else xp.sqrt(y) if p == 2 else y ** (1 / p)
     return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
 

@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
+LINE = 64  # bytes
+KEEP = 8 * 2**20  # bytes of it that a thread keeps for its next call; more is given back
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
 
 class _Scratch(local):
     """Memory that one thread uses again from tile to tile, by its purpose; None where nothing is kept."""
 
-    kept: dict[str, np.ndarray[Any, Any]] | None = None
+    kept: Arrays | None = None
+    before: Arrays | None = None  # what the last call left
 
 
 _scratch = _Scratch()
@@ -23,11 +29,14 @@ _scratch = _Scratch()
 @contextmanager
 def scratch() -> Iterator[None]:
     """Inside, `spare` arrays of this thread are kept and given out again; fresh memory costs more than a matmul."""
-    before, _scratch.kept = _scratch.kept, {}
+    outer, left = _scratch.kept, _scratch.before
+    _scratch.kept, _scratch.before = left or {}, None
     try:
         yield
     finally:
-        _scratch.kept = before
+        mine, _scratch.kept = _scratch.kept, outer
+        if outer is None and sum(array.nbytes for array in mine.values()) <= KEEP:
+            _scratch.before = mine
 
 
 def spare(purpose: str, shape: tuple[int, ...], dtype: Any, like: Any) -> Any | None:
@@ -37,8 +46,16 @@ def spare(purpose: str, shape: tuple[int, ...], dtype: Any, like: Any) -> Any | 
     size = prod(shape)
     found = _scratch.kept.get(purpose)
     if found is None or found.size < size or found.dtype != dtype:
-        found = _scratch.kept[purpose] = np.empty(size, dtype)
+        found = _scratch.kept[purpose] = aligned(size, dtype)
     return found[:size].reshape(shape)
+
+
+def aligned(size: int, dtype: Any) -> np.ndarray[Any, Any]:
+    """Unset memory that begins with a line of the cache, so that no vector lies across two."""
+    itemsize = np.dtype(dtype).itemsize
+    memory = np.empty(size * itemsize + LINE, np.uint8)
+    first = -memory.__array_interface__["data"][0] % LINE
+    return memory[first : first + size * itemsize].view(dtype)
 
 
 def in_tiles() -> bool:

@@ -14,7 +14,7 @@ from xconv import _bridges
 from xconv._config import settings
 from xconv._errors import door
 from xconv._machine import cache_bytes, cores, cpu_model
-from xconv._namespace import KNOWN_LIBRARIES
+from xconv._namespace import KNOWN_LIBRARIES, bridge_state
 from xconv._remembered import count, location
 
 Section = tuple[str, list[tuple[str, str]]]
@@ -51,7 +51,7 @@ def _sections() -> Iterator[Section]:
     yield "settings", [(name, "default" if value is None else str(value)) for name, value in here.items()]
     yield "BLAS", _blas() or [("none", "that threadpoolctl knows")]
     yield "array libraries", _installed(KNOWN_LIBRARIES)
-    yield "bridges", [(name, "") for name in _bridge_names()]
+    yield "bridges", [(name, bridge_state(name)) for name in _bridge_names()]
     yield "remembered tunings", [("on this machine", str(count())), ("file", location())]
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from xconv._borders import runs
 from xconv._config import DEFAULTS, Settings
 from xconv._geometry import Axis, Problem, Tile, cut
-from xconv._movers import block, continued
+from xconv._movers import block, continued, gathered, ready_to_read, source_map
 from xconv._namespace import Array, DType, Namespace, assignable, chunk_edges, defer, empty_like, same_memory
 from xconv._scratch import scratch
 from xconv._threads import run_all
@@ -50,6 +50,7 @@ class Job:
     algorithm: str = "auto"
     settings: Settings = DEFAULTS
     origin: Origin = ()
+    compilable: bool = False  # whether compiled movers could do it where the library lets them
     aligned: int = 0  # how many of the operands, the last ones, are of the result's shape
 
     def results(self, problem: Problem) -> list[tuple[tuple[int, ...], DType]]:
@@ -129,6 +130,9 @@ class _Call:
 def _one(
     job: Job, x: Array, operands: Operands, tile: Tile, out: tuple[Array | None, ...], xp: Namespace
 ) -> tuple[Array, ...]:
+    if job.problem.fast:
+        part, problem = _read(job, x, tile)
+        return job.work(job, part, operands, problem, Place(job, tile, out), xp)
     if job.problem.pad_mode == "constant":
         part = x if tile.entire else x[(*tile.source, ...)]
         by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
@@ -147,6 +151,21 @@ def _put(
     for place, part in zip(out, _one(job, x, operands, tile, out, xp), strict=True):
         if not same_memory(place, part):
             place[...] = part
+
+
+def _read(job: Job, x: Array, tile: Tile) -> tuple[Array, Problem]:
+    """What the tile reads, for compiled movers: as it stands, padding to be written out on the way, or copied."""
+    problem, mode = job.problem, job.problem.pad_mode
+    by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
+    if mode == "constant" and (by_phases or not problem.holes) and ready_to_read(x, job.dtype):
+        return (x if tile.entire else x[(*tile.source, ...)]), tile.problem
+    if by_phases:
+        reads: Any = ((cut.start, cut.stop) for cut in tile.source[1:])
+        maps = tuple(source_map(a.size, *r, 1, mode) for a, r in zip(problem.axes, reads, strict=True))
+    else:
+        ends = zip(problem.axes, tile.reads, strict=True)
+        maps = tuple(source_map(a.size, *r, a.input_dilation, mode) for a, r in ends)
+    return gathered(x[tile.source[0]], maps, job.dtype, job.fill), tile.core
 
 
 def _continued(job: Job, x: Array, tile: Tile, xp: Namespace) -> Array:

@@ -1,7 +1,8 @@
 """The workshops. Each knows how to refuse, to estimate, and to run one way of computing a convolution.
 
 All see a problem whose padding and holes have been written out, with x (N, *n, C) and w (*k, C / groups, O)
-already in the dtype of the products. They are pure, and run in several threads at once.
+already in the dtype of the products. They are pure, and run in several threads at once. Of a problem that compiled
+movers do, ``problem.fast``, the padding is not written out yet.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ class Algorithm(Protocol):
     def run(self, x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
         """The convolution with a bound kernel, (N, *out, O); ``out`` may be filled and returned."""
 
+
+FINISHING = (
+    "direct",
+    "depthwise",
+    "winograd",
+)  # whose compiled forms take a last argument: bias, residual, bounds
 
 ALGORITHMS: dict[str, Algorithm] = {
     module.__name__.rpartition(".")[2]: module

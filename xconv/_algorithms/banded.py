@@ -19,7 +19,7 @@ from math import prod
 
 from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._geometry import Axis, ConvProblem
-from xconv._movers import columns, one_axis_taps, spread, windows
+from xconv._movers import columns, one_axis_taps, spread, windows, written
 from xconv._namespace import Array, Namespace, Traits, full_like, packed, window_view
 from xconv._products import matmul
 
@@ -109,6 +109,7 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
     """One product for all whole bands, and one for the outputs that are left over."""
+    x, problem = written(x, problem, xp)
     if _by_rows(problem):
         return _run_rows(x, w, problem, xp, out)
     *lead, last = problem.axes

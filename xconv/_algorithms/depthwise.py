@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from xconv._algorithms._cost import Cost
+from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem
 from xconv._movers import tap_slices, weighted_windows
-from xconv._namespace import Array, Namespace, Traits
+from xconv._namespace import Array, Namespace, Traits, compiled, empty_like
 
 RUN = 1024  # numbers that are worth a loop of their own
 STEP = 1600  # bytes of traffic that take as long as going from one loop to the next
@@ -20,6 +21,8 @@ def why_not(problem: ConvProblem, traits: Traits) -> str | None:
 def cost(problem: ConvProblem, traits: Traits) -> Cost:
     """Every tap reads its part of the input and adds its product to the output: in one go, or by way of a product."""
     output = problem.pixels * problem.channels_out * problem.itemsize
+    if problem.fast:
+        return Cost(0, 2 * output + problem.taps * output // 4, 1, 0)
     bound = problem.taps * _pixels(problem) * problem.channels_out * problem.itemsize
     if traits.threads and problem.channels_out == problem.channels_in:
         row = max(problem.outputs[-1], 1)
@@ -38,14 +41,33 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
 
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
-    """(T, P, C, M) for T taps and M output channels per input channel, the same for P neighbouring pixels."""
+    """(T, P, C, M) for T taps and M output channels per input channel, the same for P neighbouring pixels.
+
+    Compiled code needs no repetition: (T, C M).
+    """
     channels = problem.channels_in
+    if problem.fast:
+        return xp.reshape(w, (problem.taps, problem.channels_out))
     w = xp.reshape(w, (problem.taps, 1, channels, problem.channels_out // channels))
     return xp.tile(w, (1, _pixels(problem), 1, 1))
 
 
-def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
+def run(
+    x: Array,
+    w: Array,
+    problem: ConvProblem,
+    xp: Namespace,
+    out: Array | None = None,
+    last: Finish = PLAIN,
+) -> Array:
     """All taps at once where the library can; else tap by tap, (N, *out, C, 1) * (C, M)."""
+    if problem.fast:
+        y = (
+            empty_like(x, (problem.batch, *problem.outputs, problem.channels_out), x.dtype)
+            if out is None
+            else out
+        )
+        return compiled().depthwise(x, w, problem.axes, y, last)
     if w.shape[-1] == 1:
         y = weighted_windows(x, problem.axes, w[..., 0], out, xp)
         if y is not None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from xconv._algorithms._cost import Cost, matmul_bytes
+from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem
-from xconv._movers import tap_slices
-from xconv._namespace import Array, Namespace, Traits
+from xconv._movers import tap_slices, written
+from xconv._namespace import Array, Namespace, Traits, compiled, empty_like
 from xconv._products import matmul
+
+VECTOR = 64  # bytes that compiled code adds up at once
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
@@ -18,6 +21,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     """Every tap reads its part of the input and adds to the whole output; each output row is a product of its own."""
     groups = problem.groups
     inputs, outputs = problem.channels_in // groups, problem.channels_out // groups
+    if problem.fast:
+        return _compiled_cost(problem, inputs, outputs)
     output = problem.pixels * problem.channels_out * problem.itemsize
     gathered = problem.pixels * problem.channels_in * problem.itemsize if groups > 1 else 0
     rows = problem.pixels // problem.outputs[-1] if groups == 1 else groups
@@ -28,17 +33,46 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     return Cost(problem.flops, moved, problem.taps * (1 + rows), output + 2 * gathered)
 
 
+def _compiled_cost(problem: ConvProblem, inputs: int, outputs: int) -> Cost:
+    """One sweep over the pixels for every part of the weights that a cache holds; sums come in whole vectors."""
+    size, groups = problem.itemsize, problem.groups
+    lanes = VECTOR // size
+    filled = -(-outputs // lanes) * lanes
+    weights = problem.taps * inputs * filled * groups * size
+    moved = 2 * weights + size * problem.pixels * problem.channels_out
+    flops = problem.flops * filled // max(outputs, 1)
+    return Cost(flops, moved, 2, 0, bind_bytes=2 * weights, bound=weights)
+
+
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
-    """(T, C, O) for T taps; with groups (T, G, C/G, O/G)."""
+    """(T, C, O) for T taps; with groups (T, G, C/G, O/G). Compiled code has a packing of its own."""
     taps, groups = problem.taps, problem.groups
     inputs, outputs = problem.channels_in // groups, problem.channels_out // groups
+    if problem.fast:
+        w = xp.permute_dims(xp.reshape(w, (taps * inputs, groups, outputs)), (1, 0, 2))
+        return compiled().packed_rows(w)
     if groups == 1:
         return xp.reshape(w, (taps, inputs, outputs))
     return xp.permute_dims(xp.reshape(w, (taps, inputs, groups, outputs)), (0, 2, 1, 3))
 
 
-def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
+def run(
+    x: Array,
+    w: Array,
+    problem: ConvProblem,
+    xp: Namespace,
+    out: Array | None = None,
+    last: Finish = PLAIN,
+) -> Array:
     """Tap by tap: (N, *out, C) @ (C, O), or with groups (G, P, C/G) @ (G, C/G, O/G) over all pixels P."""
+    if problem.fast:
+        x, problem = written(x, problem, xp)
+        y = (
+            empty_like(x, (problem.batch, *problem.outputs, problem.channels_out), x.dtype)
+            if out is None
+            else out
+        )
+        return compiled().convolved(x, w, problem.axes, problem.channels_out // problem.groups, y, last)
     taps = enumerate(tap_slices(problem.axes))
     _, first = next(taps)
     y = _term(x, w[0, ...], first, problem, xp)

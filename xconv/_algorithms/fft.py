@@ -19,7 +19,7 @@ from typing import NamedTuple
 from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._borders import runs
 from xconv._geometry import ConvProblem, edges
-from xconv._movers import continued, spread
+from xconv._movers import continued, spread, written
 from xconv._namespace import Array, Namespace, Traits, assignable, empty_like, window_view
 from xconv._products import matmul
 
@@ -115,6 +115,7 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
     """Some blocks at a time: transform, multiply, transform back, keep what has not wrapped around."""
+    x, problem = written(x, problem, xp)
     rank = len(problem.axes)
     found = list(w.shape[:rank] if problem.channels_in // problem.groups > FEW else w.shape[3:])
     if problem.kind != "complex":  # half of the last transform is left out, and its length is even

@@ -40,7 +40,7 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
     """(P, T C) @ (T C, O) for P pixels and T taps; with groups (G, P, T C/G) @ (G, T C/G, O/G)."""
-    gathered = columns(x, problem.axes, xp)  # (N, *out, T, C)
+    gathered = columns(x, problem.axes, xp, fast=problem.fast)  # (N, *out, T, C)
     shape = (problem.batch, *problem.outputs, problem.channels_out)
     pixels, taps, groups = problem.pixels, problem.taps, problem.groups
     inputs = problem.channels_in // groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._geometry import ConvProblem
+from xconv._movers import written
 from xconv._namespace import Array, Namespace, Traits
 from xconv._products import matmul
 
@@ -32,6 +33,7 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
     """(P, C) @ (C, O) = (P, O) for P pixels."""
+    x, problem = written(x, problem, xp)
     steps = tuple(slice(None, (axis.output - 1) * axis.stride + 1, axis.stride) for axis in problem.axes)
     x = x[(slice(None), *steps, ...)]
     y = matmul(xp.reshape(x, (problem.pixels, problem.channels_in)), w, xp, out)

@@ -15,9 +15,10 @@ from math import prod
 from typing import Any
 
 from xconv._algorithms._cost import Cost, matmul_bytes
+from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis, ConvProblem
-from xconv._movers import one_axis_taps, tiled, untiled
-from xconv._namespace import Array, DType, Namespace, Traits, constant, packed
+from xconv._movers import finished, one_axis_taps, tiled, untiled, written
+from xconv._namespace import Array, DType, Namespace, Traits, compiled, constant, empty_like, packed
 from xconv._products import matmul
 from xconv._scratch import spare
 
@@ -76,6 +77,14 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     read = tiles * problem.batch * prod(a.size for a in rest)  # tiles of the input, and of the output
     made = tiles * problem.batch * prod(a.output for a in rest)
     taps = prod(a.window for a in rest)
+    bound = points * taps * inputs * outputs * size
+    if _is_compiled(problem):
+        products = 2 * points * taps * made * inputs * outputs
+        moved = size * points * (2 * read * inputs + 2 * made * outputs)
+        kept = size * points * (read * inputs + made * outputs)
+        return Cost(
+            products, moved + 2 * bound, 4, kept, 2 * bound // size * 3 ** len(axes), 4 * bound, bound, m
+        )
     flops = 2 * points * (points * read * inputs + taps * made * inputs * outputs + results * made * outputs)
     moved = size * (
         4 * points * read * inputs
@@ -88,7 +97,6 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     kept = 2 * points * read * inputs + products + results * made * outputs
     if taps > 1:
         kept += products + points * made * inputs
-    bound = points * taps * inputs * outputs * size
     return Cost(
         flops,
         moved + 2 * padded,
@@ -102,7 +110,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
 
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
-    """(taps of the other axes, points, C, O)."""
+    """(taps of the other axes, points, C, O); packed (points, taps C O) for compiled code."""
     axes, m = _transformed(problem), _outputs(problem)
     others = [i for i in range(len(problem.axes)) if i not in axes]
     w = xp.permute_dims(w, (*others, *axes, len(problem.axes), len(problem.axes) + 1))
@@ -110,11 +118,34 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
         w, (prod(w.shape[: len(others)]), 3 ** len(axes), problem.channels_in * problem.channels_out)
     )
     w = matmul(_matrix(1, m, len(axes), w.dtype, xp, w), w, xp)
+    if _is_compiled(problem):
+        taps, points, _ = w.shape
+        w = xp.reshape(w, (taps, points, problem.channels_in, problem.channels_out))
+        w = xp.reshape(
+            xp.permute_dims(w, (1, 0, 2, 3)), (points, taps * problem.channels_in, problem.channels_out)
+        )
+        return compiled().packed_rows(w)
     return xp.reshape(w, (*w.shape[:2], problem.channels_in, problem.channels_out))
 
 
-def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
+def run(
+    x: Array,
+    w: Array,
+    problem: ConvProblem,
+    xp: Namespace,
+    out: Array | None = None,
+    last: Finish = PLAIN,
+) -> Array:
     """Tiles of the input, (points, tiles, C) @ (points, C, O), tiles of the output."""
+    if _is_compiled(problem):
+        y = (
+            empty_like(x, (problem.batch, *problem.outputs, problem.channels_out), x.dtype)
+            if out is None
+            else out
+        )
+        m = round(w.shape[0] ** 0.5) - 2
+        return compiled().winograd(x, w, problem.axes, m, problem.channels_out, y, last)
+    x, problem = written(x, problem, xp)
     axes = _transformed(problem)
     points = w.shape[1]
     m = round(points ** (1 / len(axes))) - 2
@@ -135,7 +166,8 @@ def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | No
     y = xp.reshape(y, (*shape, problem.channels_out))
     matrix = _matrix(2, m, len(axes), y.dtype, xp, y)
     y = _times(matrix, y, "output" if out is not None else None, xp)  # (results, N, *tiles, O)
-    return untiled(y, axes, m, problem.outputs, out, xp)
+    y = untiled(y, axes, m, problem.outputs, out, xp)
+    return finished(y, last) if problem.fast else y
 
 
 def _added(y: Array, term: Array) -> Array:
@@ -153,6 +185,12 @@ def _times(matrix: Array, x: Array, purpose: str | None, xp: Namespace) -> Array
 def _transformed(problem: ConvProblem) -> tuple[int, ...]:
     """The last two axes, or the only one, with three taps that stand side by side."""
     return tuple(i for i, a in enumerate(problem.axes) if _suits(a))[-2:]
+
+
+def _is_compiled(problem: ConvProblem) -> bool:
+    """Over the last two axes, with at most one before them."""
+    spatial = len(problem.axes)
+    return problem.fast and spatial < 4 and _transformed(problem) == (spatial - 2, spatial - 1)
 
 
 def _suits(axis: Axis) -> bool:

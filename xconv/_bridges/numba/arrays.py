@@ -1,0 +1,44 @@
+"""NumPy's arrays as compiled code takes them: addresses, strides in bytes, and tables of 64-bit integers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from xconv._bridges.numba.vectors import MOST, WIDTH
+
+Array = Any
+
+
+def address(x: Array) -> int:
+    """Where an array begins; it must be kept alive by the one who asks."""
+    return int(x.__array_interface__["data"][0])
+
+
+@lru_cache(maxsize=4096)
+def table(values: tuple[int, ...]) -> Array:
+    """Integers for compiled code, which only reads them."""
+    return np.array(values, np.int64)
+
+
+@lru_cache(maxsize=64)
+def zeros(count: int, dtype: Any) -> Array:
+    """Zeros to begin with, and as many more as a vector may reach beyond them."""
+    return np.zeros(count + MOST * WIDTH, dtype)
+
+
+def beginning(bias: Array | None, count: int, dtype: Any) -> Array:
+    """What ``count`` sums begin with; vectors may read beyond its end."""
+    if bias is None:
+        return zeros(count, dtype)
+    start = np.zeros(count + MOST * WIDTH, dtype)
+    start[:count] = bias
+    return start
+
+
+@lru_cache(maxsize=8)
+def numbers(dtype: Any, low: float, high: float) -> tuple[Any, Any, Any]:
+    """Zero and two bounds as numbers of a dtype, which tell compiled code what it works on."""
+    return dtype.type(0), dtype.type(low), dtype.type(high)

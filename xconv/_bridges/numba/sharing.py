@@ -1,0 +1,36 @@
+"""Large work of compiled code, shared out among the threads where nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+
+from xconv._config import settings
+from xconv._machine import cores
+from xconv._scratch import in_tiles, scratch
+from xconv._threads import run_all
+
+WORTH = 8 * 10**6  # multiplications that are worth waking other threads for
+PIECE = 2 * 10**7  # in a piece
+
+
+def shared(work: Callable[[int, int], object], size: int, multiplications: int, unit: int = 1) -> None:
+    """``work(start, stop)`` for all of ``size``, in pieces that are the same for any number of threads."""
+    if in_tiles() or multiplications < WORTH or size <= unit:
+        work(0, size)
+        return
+    units = -(-size // unit)
+    count = min(max(multiplications // PIECE, 2), 64, units)
+    count = min(count + count % 2, units)
+    cuts = [min(units * i // count * unit, size) for i in range(count + 1)]
+
+    def pieces() -> Iterator[Callable[[], None]]:
+        for start, stop in pairwise(cuts):
+            yield partial(_do, work, start, stop)
+
+    run_all(pieces(), settings().threads or cores(), scratch)
+
+
+def _do(work: Callable[[int, int], object], start: int, stop: int) -> None:
+    work(start, stop)

@@ -1,0 +1,295 @@
+"""The transforms of Winograd's algorithm F(m, 3) over two axes: tile by tile, padded and cropped on the way.
+
+A tile's numbers of a few channels stay in registers. What stands outside the input is read from zeros, what stands
+outside the output is written where nobody looks. The products in between are `direct.sums`.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros
+from xconv._bridges.numba.direct import Steps, offsets, sums
+from xconv._bridges.numba.sharing import shared
+from xconv._bridges.numba.vectors import I64, WIDTH, Lanes
+from xconv._finish import Finish
+from xconv._geometry import Axis
+from xconv._scratch import spare
+
+
+def _input_2(b: Any, m: Any, d: list[Any]) -> list[Any]:
+    return [b.fsub(d[0], d[2]), b.fadd(d[1], d[2]), b.fsub(d[2], d[1]), b.fsub(d[1], d[3])]
+
+
+def _input_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
+    two, four = m.constant(2), m.constant(4)
+    minus_two, minus_four, minus_five = m.constant(-2), m.constant(-4), m.constant(-5)
+    even, odd = m.multiplied(minus_four, d[2], d[4]), m.multiplied(minus_four, d[1], d[3])
+    near, far = b.fsub(d[4], d[2]), b.fsub(d[3], d[1])
+    return [
+        m.multiplied(four, d[0], m.multiplied(minus_five, d[2], d[4])),
+        b.fadd(even, odd),
+        b.fsub(even, odd),
+        m.multiplied(two, far, near),
+        m.multiplied(minus_two, far, near),
+        m.multiplied(four, d[1], m.multiplied(minus_five, d[3], d[5])),
+    ]
+
+
+def _output_2(b: Any, m: Any, d: list[Any]) -> list[Any]:
+    return [b.fadd(b.fadd(d[0], d[1]), d[2]), b.fsub(b.fsub(d[1], d[2]), d[3])]
+
+
+def _output_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
+    two, four, eight = m.constant(2), m.constant(4), m.constant(8)
+    s, t, p, q = b.fadd(d[1], d[2]), b.fsub(d[1], d[2]), b.fadd(d[3], d[4]), b.fsub(d[3], d[4])
+    return [
+        b.fadd(b.fadd(d[0], s), p),
+        m.multiplied(two, q, t),
+        m.multiplied(four, p, s),
+        b.fadd(m.multiplied(eight, q, t), d[5]),
+    ]
+
+
+def _both(b: Any, m: Any, transform: Any, tile: list[list[Any]]) -> list[list[Any]]:
+    """A transform of the columns, then of the rows."""
+    columns = [transform(b, m, [row[j] for row in tile]) for j in range(len(tile[0]))]
+    return [transform(b, m, [column[i] for column in columns]) for i in range(len(columns[0]))]
+
+
+@intrinsic(prefer_literal=True)
+def _to_points(context, outputs, item, places, channel, v, step, left):
+    """One vector of channels of a tile, with numbers at ``places`` plus ``channel``, to points ``step`` apart."""
+    m = outputs.literal_value
+
+    def generate(context, b, signature, arguments):
+        _, _, places, channel, v, step, left = arguments
+        l, n = Lanes(b, signature.args[1]), m + 2
+        with b.if_else(b.icmp_signed(">=", left, ir.Constant(I64, l.lanes))) as (whole, part):
+            for branch, mask in ((whole, None), (part, left)):
+                with branch:
+                    mask = None if mask is None else l.first_lanes(mask)
+                    tile = [
+                        [
+                            l.read(b.add(l.word(places, ir.Constant(I64, i * n + j)), channel), mask)
+                            for j in range(n)
+                        ]
+                        for i in range(n)
+                    ]
+                    at = v
+                    for row in _both(b, l, {2: _input_2, 4: _input_4}[m], tile):
+                        for value in row:
+                            l.write(value, at, mask)
+                            at = b.add(at, step)
+        return context.get_dummy_value()
+
+    return types.void(outputs, item, *(types.int64,) * 5), generate
+
+
+@intrinsic(prefer_literal=True)
+def _from_points(context, outputs, item, p, step, start, residuals, places, channel, left, low, high):
+    """The other way; ``start`` and what stands at ``residuals``, if that is not 0, are added."""
+    m = outputs.literal_value
+
+    def generate(context, b, signature, arguments):
+        _, _, p, step, start, residuals, places, channel, left, low, high = arguments
+        l, n = Lanes(b, signature.args[1]), m + 2
+        with b.if_else(b.icmp_signed(">=", left, ir.Constant(I64, l.lanes))) as (whole, part):
+            for branch, mask in ((whole, None), (part, left)):
+                with branch:
+                    mask = None if mask is None else l.first_lanes(mask)
+                    at, points = p, []
+                    for _ in range(n * n):
+                        points.append(l.read(at, mask))
+                        at = b.add(at, step)
+                    tile = [points[i * n : i * n + n] for i in range(n)]
+                    bias, least, most = l.load(b.add(start, channel)), l.spread(low), l.spread(high)
+                    values = [
+                        b.fadd(one, bias)
+                        for row in _both(b, l, {2: _output_2, 4: _output_4}[m], tile)
+                        for one in row
+                    ]
+                    for i, value in enumerate(values):
+                        where = ir.Constant(I64, i)
+                        there = b.icmp_signed("!=", residuals, ir.Constant(I64, 0))
+                        value = l.plus_if(
+                            there, value, lambda where=where: b.add(l.word(residuals, where), channel), mask
+                        )
+                        l.write(l.clamped(value, least, most), b.add(l.word(places, where), channel), mask)
+        return context.get_dummy_value()
+
+    return types.void(outputs, item, *(types.int64,) * 7, item, item), generate
+
+
+@njit(nogil=True, cache=True)
+def _inputs(item, size, m, first, last, counts, x, xs, sizes, lows, channels, nothing, v, step):
+    """Tiles ``first`` to ``last``, of (N, D, rows of tiles, tiles in a row)."""
+    n, lanes = m + 2, WIDTH // size
+    places = np.empty(36, np.int64)
+    for tile in range(first, last):
+        column, rest = tile % counts[3], tile // counts[3]
+        row, rest = rest % counts[2], rest // counts[2]
+        d, sample = rest % counts[1] - lows[0], rest // counts[1]
+        inside = 0 <= d < sizes[0]
+        base = x + sample * xs[0] + d * xs[1]
+        for i in range(n):
+            h = row * m + i - lows[1]
+            for j in range(n):
+                w = column * m + j - lows[2]
+                if inside and 0 <= h < sizes[1] and 0 <= w < sizes[2]:
+                    places[i * n + j] = base + h * xs[2] + w * xs[3]
+                else:
+                    places[i * n + j] = nothing
+        at = v + tile * channels * size
+        if m == 4:
+            for c in range(0, channels, lanes):
+                _to_points(4, item, places.ctypes.data, c * size, at + c * size, step, channels - c)
+        else:
+            for c in range(0, channels, lanes):
+                _to_points(2, item, places.ctypes.data, c * size, at + c * size, step, channels - c)
+
+
+@njit(nogil=True, cache=True)
+def _outputs(
+    item,
+    size,
+    m,
+    first,
+    last,
+    counts,
+    p,
+    step,
+    start,
+    r,
+    rs,
+    nothing,
+    y,
+    ys,
+    sizes,
+    channels,
+    dump,
+    low,
+    high,
+):
+    """The other way."""
+    lanes = WIDTH // size
+    places, residuals = np.empty(16, np.int64), np.empty(16, np.int64)
+    residual = 0
+    if r != 0:
+        residual = residuals.ctypes.data
+    for tile in range(first, last):
+        column, rest = tile % counts[3], tile // counts[3]
+        row, rest = rest % counts[2], rest // counts[2]
+        d, sample = rest % counts[1], rest // counts[1]
+        base = y + sample * ys[0] + d * ys[1]
+        beside = r + sample * rs[0] + d * rs[1]
+        for i in range(m):
+            h = row * m + i
+            for j in range(m):
+                w = column * m + j
+                if h < sizes[0] and w < sizes[1]:
+                    places[i * m + j] = base + h * ys[2] + w * ys[3]
+                    residuals[i * m + j] = beside + h * rs[2] + w * rs[3]
+                else:
+                    places[i * m + j] = dump
+                    residuals[i * m + j] = nothing
+        at = p + tile * channels * size
+        to = places.ctypes.data
+        if m == 4:
+            for c in range(0, channels, lanes):
+                _from_points(
+                    4, item, at + c * size, step, start, residual, to, c * size, channels - c, low, high
+                )
+        else:
+            for c in range(0, channels, lanes):
+                _from_points(
+                    2, item, at + c * size, step, start, residual, to, c * size, channels - c, low, high
+                )
+
+
+def _room(purpose: str, shape: tuple[int, ...], like: Array) -> Array:
+    kept = spare(purpose, shape, like.dtype, like)
+    return np.empty(shape, like.dtype) if kept is None else kept
+
+
+def _four(strides: tuple[int, ...], steps: tuple[int, ...] = (1, 1, 1)) -> tuple[int, ...]:
+    """Strides of (N, H, W, C) or (N, D, H, W, C), without the last, as if there were a depth."""
+    batch, *spatial = strides[:-1]
+    depth = spatial[:-2] or [0]
+    return (batch, *(s * step for s, step in zip((*depth, *spatial[-2:]), steps, strict=True)))
+
+
+def winograd(
+    x: Array, w: Array, axes: tuple[Axis, ...], m: int, outputs: int, y: Array, finish: Finish
+) -> Array:
+    """Windows of x (N, *n, C), padded as the axes say, times packed weights (points, T C * O'), to y (N, *out, O).
+
+    The last two axes are transformed; the taps of one before them are summed as they are.
+    """
+    item, low, high = numbers(y.dtype, finish.low, finish.high)
+    size, channels, batch, points = x.itemsize, x.shape[-1], x.shape[0], (m + 2) ** 2
+    *before, rows, columns = axes
+    depth = before[0] if before else Axis(1, 1)
+    deep = depth.size + depth.low + depth.high
+    tiles = (-(-rows.output // m), -(-columns.output // m))
+    read, made = batch * deep * prod(tiles), batch * depth.output * prod(tiles)
+    v = _room("points", (points, read, channels), x)
+    nothing, xa, va = address(zeros(max(channels, outputs), x.dtype)), address(x), address(v)
+    counts, xs = table((batch, deep, *tiles)), table(_four(x.strides))
+    sizes = table((depth.size, rows.size, columns.size))
+    lows = table((depth.low, rows.low, columns.low))
+    step = read * channels * size
+
+    def inputs(first: int, last: int) -> None:
+        _inputs(item, size, m, first, last, counts, xa, xs, sizes, lows, channels, nothing, va, step)
+
+    shared(inputs, read, read * channels * points)
+    p = _room("products", (points, made, outputs), x)
+    flat = prod(tiles)
+    steps = Steps(
+        (batch, depth.output, flat),
+        (deep * flat * channels * size, depth.stride * flat * channels * size, channels * size),
+        (depth.output * flat * outputs * size, flat * outputs * size, outputs * size),
+        (0, 0, 0),
+        (step, w.strides[0], 0, made * outputs * size, 0),
+    )
+    off = offsets((depth.window,), (depth.dilation * flat * channels * size,), channels, size)
+    sums(v, off, w, p, outputs, steps, Finish())
+    start, r = beginning(finish.bias, outputs, x.dtype), finish.residual
+    dump = _room("dump", (outputs + WIDTH,), x)
+    ys, rs = table(_four(y.strides)), table(_four(y.strides if r is None else r.strides))
+    counts, limits = table((batch, depth.output, *tiles)), table((rows.output, columns.output))
+    pa, ya, ra, sa, da = address(p), address(y), 0 if r is None else address(r), address(start), address(dump)
+    step = made * outputs * size
+
+    def results(first: int, last: int) -> None:
+        _outputs(
+            item,
+            size,
+            m,
+            first,
+            last,
+            counts,
+            pa,
+            step,
+            sa,
+            ra,
+            rs,
+            nothing,
+            ya,
+            ys,
+            limits,
+            outputs,
+            da,
+            low,
+            high,
+        )
+
+    shared(results, made, made * outputs * points)
+    return y
