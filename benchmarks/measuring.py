@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 from contextlib import ExitStack
-from functools import partial
 from math import sqrt
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from engines import BOUND, PLAIN, algorithms_of, bound_call, operands, plain_call, xconv_calls
+from engines import OURS, PLAIN, algorithms_of, makers, operands, xconv_calls
 from layers import Layer
 from peers import Peer, contenders
 from probes import memory_beyond_result, same_bits, thread_gain
@@ -45,17 +44,23 @@ def hopeless(results: Collection[Result], layer: Layer) -> set[str]:
     found: set[str] = set()
     for r in results:
         if (r.net, r.layer) == (layer.net, layer.name):
-            peers = {name: ms for name, ms in r.least.items() if name not in (PLAIN, BOUND)}
+            peers = {name: ms for name, ms in r.least.items() if name not in OURS}
             found |= {name for name, ms in peers.items() if ms > HOPELESS * min(peers.values())}
     return found
 
 
 def measure(
-    peers: dict[str, Peer], layer: Layer, batch: int, without: Collection[str] = (), extras: bool = True
+    peers: dict[str, Peer],
+    layer: Layer,
+    batch: int,
+    without: Collection[str] = (),
+    extras: bool = True,
+    fast: bool = False,
 ) -> Result:
-    """Check one layer, then time it, then see what else there is to see."""
+    """Check one layer, then time it, then see what else there is to see; with `fast`, of compiled movers as well."""
     arrays = operands(layer, batch)
-    calls = xconv_calls(layer, arrays)
+    ways = (False, True) if fast else (False,)
+    calls = {name: call for way in ways for name, call in xconv_calls(layer, arrays, fast=way).items()}
     rivals = contenders(peers, layer, arrays, without)
     with ExitStack() as stack:
         for peer in peers.values():
@@ -68,8 +73,9 @@ def measure(
             once[name] = perf_counter() - start
             errors[name] = relative_error(rival.numpy(actual), expected)
             del actual
-        if BOUND in calls:
-            errors[BOUND] = relative_error(calls[BOUND](), expected)
+        for name, call in calls.items():
+            if name != PLAIN:
+                errors[name] = relative_error(call(), expected)
         del expected
         for name, error in errors.items():
             if not error <= LIMIT:  # NaN is not
@@ -88,11 +94,14 @@ def measure(
     seen: dict[str, Any] = {}
     if extras:
         seen["memory"] = {name: memory_beyond_result(call) for name, call in calls.items()}
-        makers = [plain_call, bound_call] if BOUND in calls else [plain_call]
-        seen["same_bits"] = same_bits(partial(make, layer, arrays) for make in makers)
-        best = BOUND if BOUND in calls else PLAIN
-        if ms[best] > LONG:
-            seen["thread_gain"] = thread_gain(calls[best], LESS_OFTEN)
+        for way in ways:
+            made = makers(layer, arrays, fast=way)
+            seen["fast_same_bits" if way else "same_bits"] = same_bits(made.values())
+            *_, best = made  # the bound one, where there is one
+            if ms[best] > LONG:
+                seen["fast_thread_gain" if way else "thread_gain"] = thread_gain(calls[best], LESS_OFTEN)
+    if fast:
+        seen["fast_algorithm"] = algorithms_of(layer, arrays, fast=True)
     return Result(
         net=layer.net,
         layer=layer.name,
@@ -101,6 +110,9 @@ def measure(
         times=layer.times,
         output=output,
         gflop=2e-9 * batch * layer.macs,
+        window=[layer.kernel] * layer.rank,
+        stride=layer.stride,
+        channels=min(layer.shape[-1], layer.channels or layer.shape[-1]),
         algorithm=algorithms_of(layer, arrays),
         error=max(errors.values()),
         ms=ms,

@@ -125,6 +125,7 @@ def main(threads: int | None = None, chosen: Sequence[str] = tuple(QUESTIONS)) -
             scipy_fft.set_workers(threads),
             threadpoolctl.threadpool_limits(threads, user_api="blas"),
             threads_for_xconv(threads),
+            xconv.config(fast=False),
         ):
             stack.enter_context(scope)
         print(f"{threads} threads for everything that has threads")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines import BOUND, PLAIN
+from engines import BOUND, FAST, FAST_BOUND, PLAIN
 from peers import PEERS
 
 
@@ -25,11 +25,17 @@ class Result:
     gflop: float  # billions of additions and multiplications
     algorithm: str  # of the plain call; and of the bound one, if it takes another
     error: float  # the largest distance from a peer, relative
-    ms: dict[str, float]  # by engine: xconv, xconv bound, torch NHWC, …
+    ms: dict[str, float]  # by engine: xconv, xconv bound, xconv[fast], torch NHWC, …
     least: dict[str, float] = field(default_factory=dict)  # of ms, the shortest call instead of the median
     memory: dict[str, int] = field(default_factory=dict)  # bytes beyond the result, of xconv's engines
     same_bits: bool | None = None  # with one thread and with two
     thread_gain: float | None = None  # time with one thread over time with two
+    window: list[int] = field(default_factory=list)  # size of the kernel
+    stride: int = 1
+    channels: int = 0  # that come in, or that go out where they are fewer
+    fast_algorithm: str = ""  # what follows is of the calls with compiled movers
+    fast_same_bits: bool | None = None
+    fast_thread_gain: float | None = None
 
     @property
     def peers(self) -> dict[str, float]:
@@ -55,6 +61,21 @@ class Result:
     def bound_ratio(self) -> float:
         """The same with the weights bound by a plan; for layers that have nothing to bind, `plain_ratio`."""
         return self.peers[self.fastest] / self.ms.get(BOUND, self.ms[PLAIN])
+
+    @property
+    def has_fast(self) -> bool:
+        """Whether compiled movers were measured too; where not, there are no ratios of them."""
+        return FAST in self.ms
+
+    @property
+    def fast_ratio(self) -> float:
+        """`plain_ratio` with compiled movers."""
+        return self.peers[self.fastest] / self.ms[FAST]
+
+    @property
+    def fast_bound_ratio(self) -> float:
+        """`bound_ratio` with compiled movers."""
+        return self.peers[self.fastest] / self.ms.get(FAST_BOUND, self.ms[FAST])
 
     @property
     def case(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import growth
 import machine
-from engines import threads_for_xconv
+from engines import need_compiled_movers, threads_for_xconv
 from layers import Layer, load
 from measuring import PACE, hopeless, measure
 from peers import PEERS, Peer, open_peer
@@ -62,7 +62,11 @@ def note(text: str) -> None:
 
 
 def run(
-    peers: dict[str, Peer], chosen: list[Case], earlier: Collection[Result] = (), extras: bool = True
+    peers: dict[str, Peer],
+    chosen: list[Case],
+    earlier: Collection[Result] = (),
+    extras: bool = True,
+    fast: bool = False,
 ) -> Iterator[Result]:
     """Measure the chosen cases, or take them from an earlier run, printing a table for each network and batch."""
     known = {(r.net, r.layer, r.batch): r for r in earlier}
@@ -70,7 +74,7 @@ def run(
     for (title, batch), group in groupby(chosen, key=lambda case: case[:2]):
         layers = [layer for _, _, layer in group]
         columns = [name for name, peer in peers.items() if any(map(peer.supports, layers))]
-        heading = head(columns)
+        heading = head(columns, fast=fast)
         print(f"\n{title}, batch {batch}\n\n{heading}\n{'-' * len(heading)}")
         results: list[Result] = []
         for layer in layers:
@@ -78,11 +82,11 @@ def run(
             result = known.get((layer.net, layer.name, batch))
             if result is None:
                 smaller = [r for r in everything if r.batch < batch]
-                result = measure(peers, layer, batch, hopeless(smaller, layer), extras)
+                result = measure(peers, layer, batch, hopeless(smaller, layer), extras, fast)
             results.append(result)
             everything.append(result)
             note("")
-            print(row(result, columns), flush=True)
+            print(row(result, columns, fast=fast), flush=True)
             yield result
         print(f"\n{footer(results)}", flush=True)
 
@@ -98,11 +102,13 @@ def command_line(arguments: list[str] | None) -> tuple[argparse.Namespace, list[
     add("--net", action="append", choices=nets, help=f"this one; can be repeated (default: {QUICK})")
     add("--layer", default="", metavar="TEXT", help="only layers with TEXT in their name")
     add("--batch", metavar="N,N", help="batch sizes (default: 1)")
+    add("--fast", action="store_true", help="compiled movers as well, which need numba: xconv[fast]")
     add("--threads", type=int, metavar="N", help="for every engine (default: what torch takes)")
     add("--peers", metavar="NAME,NAME", help=f"compare with these only, of {', '.join(PEERS)}")
     add("--no-extras", action="store_true", help="time only: no memory, no bits, no gain of a second thread")
     add("--growth", action="store_true", help="instead: whether time grows in step with the pixels")
     add("--questions", action="store_true", help="instead: the four questions, as questions.py")
+    add("--network", action="store_true", help="instead: the network of the demo as a whole, as network.py")
     add("--json", type=Path, metavar="PATH", help="write the results, after every layer")
     add("--resume", action="store_true", help="go on with what is in the file of --json")
     add("--plot", type=Path, metavar="PATH", help="draw the ratios, as PNG")
@@ -139,7 +145,7 @@ def to_resume(path: Path, about: dict[str, str]) -> list[Result]:
     if not path.exists():
         return []
     results, before = read(path)
-    for key in ("cpu", "threads", "commit", *PEERS):
+    for key in ("cpu", "threads", "commit", "numba", *PEERS):
         was, now = (text.get(key, "none").partition(",")[0] for text in (before, about))
         if was != now:
             sys.exit(f"{path} is of another run: {key} was {was}, is {now}; start afresh without --resume")
@@ -151,19 +157,24 @@ def main(arguments: list[str] | None = None) -> int:
     """Time what the command line asks for, and report."""
     options, chosen = command_line(arguments)
     threadpoolctl = need("threadpoolctl")
+    numba = need_compiled_movers() if options.fast else ""
     draw = need("plot").draw if options.plot else None  # found missing now rather than after the timing
     if options.questions:
         return need("questions").main(options.threads)
+    if options.network:
+        return need("network").main(options.threads, fast=options.fast)
     peers, threads = open_peers(options.peers, options.threads)
     results: list[Result] = []
     growths: list[growth.Growth] = []
     with threadpoolctl.threadpool_limits(threads, user_api="blas"), threads_for_xconv(threads):
         about = machine.describe(threads, peers, threadpoolctl)
+        if numba:
+            about["numba"] = numba
         print(machine_text(about))
         earlier = to_resume(options.json, about) if options.resume else []
         kept = {r.case: r for r in earlier}
         if not options.growth:
-            for result in run(peers, chosen, earlier, not options.no_extras):
+            for result in run(peers, chosen, earlier, not options.no_extras, options.fast):
                 results.append(result)
                 kept[result.case] = result
                 if options.json:  # a run that is stopped leaves what it has

@@ -14,6 +14,7 @@ MEBIBYTE = 2**20
 MEMORY = 64 * MEBIBYTE  # beyond the result
 GAIN = 1.7  # with two threads instead of one, where a call takes longer than this:
 LONG = 5.0  # milliseconds
+WIDE = 64  # channels of a layer that Winograd's algorithm is for
 SHOWN = 12  # layers that are named one by one; a longer list is cut
 
 
@@ -27,14 +28,20 @@ class Target:
     mean: float
     floor: float | None = None
     named: bool = False
+    wide: bool = False  # only 3x3 layers of stride 1 with 64 channels or more, going in and coming out
 
     def has(self, r: Result) -> bool:
         """Whether a result counts."""
+        if self.ratio in FAST_RATIOS and not r.has_fast:
+            return False
         if self.named and r.net not in NAMED and (r.net, r.layer) != ("vit_b_16", "stem"):
+            return False
+        if self.wide and not (r.window == [3, 3] and r.stride == 1 and r.channels >= WIDE):
             return False
         return r.kind in self.kinds
 
 
+FAST_RATIOS = ("fast_ratio", "fast_bound_ratio")
 DENSE = ("conv", "dense")
 TARGETS = (
     Target("dense layers of the named networks, bound", DENSE, "bound_ratio", 1.0, 0.6, named=True),
@@ -43,6 +50,11 @@ TARGETS = (
     Target("dense layers of every network, plain", DENSE, "plain_ratio", 0.85),
     Target("depthwise layers", ("depthwise",), "bound_ratio", 0.25, 0.25),
     Target("pools", ("pool",), "bound_ratio", 0.25, 0.25),
+    Target("[fast] dense, named networks, bound", DENSE, "fast_bound_ratio", 1.5, 0.8, named=True),
+    Target("[fast] dense, every network, bound", DENSE, "fast_bound_ratio", 1.5, 0.8),
+    Target("[fast] 3x3, stride 1, 64 channels, bound", ("conv",), "fast_bound_ratio", 2.0, 2.0, wide=True),
+    Target("[fast] depthwise layers", ("depthwise",), "fast_bound_ratio", 0.8, 0.8),
+    Target("[fast] pools", ("pool",), "fast_bound_ratio", 0.8, 0.8),
 )
 
 
@@ -67,7 +79,10 @@ def verdicts(results: Sequence[Result]) -> str:
             low = {r.case: getattr(r, target.ratio) for r in members}
             low = {case: ratio for case, ratio in low.items() if ratio < target.floor}
             lines.append(f"    below {target.floor:.2f}: {_listed(low, len(members))}")
-    return "\n".join(lines + [line for line in (_memory(results), _bits(results), _threads(results)) if line])
+    lines.append(_memory(results))
+    for fast in ("", "fast_"):
+        lines += [_bits(results, fast), _threads(results, fast)]
+    return "\n".join(filter(None, lines))
 
 
 def _listed(low: dict[str, float], count: int) -> str:
@@ -78,6 +93,10 @@ def _listed(low: dict[str, float], count: int) -> str:
     names = ", ".join(f"{case} {low[case]:.2f}" for case in ordered[:SHOWN])
     rest = f", and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
     return f"{len(ordered)} of {count}: {names}{rest}"
+
+
+def _title(fast: str) -> str:
+    return "[fast] " if fast else ""
 
 
 def _memory(results: Sequence[Result]) -> str:
@@ -93,23 +112,28 @@ def _memory(results: Sequence[Result]) -> str:
     )
 
 
-def _bits(results: Sequence[Result]) -> str:
-    known = [r for r in results if r.same_bits is not None]
+def _bits(results: Sequence[Result], fast: str) -> str:
+    bits = {r.case: getattr(r, fast + "same_bits") for r in results}
+    known = {case: same for case, same in bits.items() if same is not None}
     if not known:
         return ""
-    other = [r.case for r in known if not r.same_bits]
+    other = [case for case, same in known.items() if not same]
     named = f"; not on {', '.join(other[:SHOWN])}" if other else ""
-    return f"one thread and two give identical bits on {len(known) - len(other)} of {len(known)} cases{named}"
+    return (
+        f"{_title(fast)}one thread and two give identical bits on {len(known) - len(other)} of {len(known)} cases"
+        f"{named}"
+    )
 
 
-def _threads(results: Sequence[Result]) -> str:
-    gains = {r.case: r.thread_gain for r in results if r.thread_gain is not None}
+def _threads(results: Sequence[Result], fast: str) -> str:
+    measured = {r.case: getattr(r, fast + "thread_gain") for r in results}
+    gains = {case: gain for case, gain in measured.items() if gain is not None}
     if not gains:
         return ""
     least = min(gains, key=gains.__getitem__)
     low = {case: gain for case, gain in gains.items() if gain < GAIN}
     return (
-        f"two threads instead of one, {len(gains)} cases over {LONG:g} ms: {gains[least]:.2f}x at least ({least}),"
-        f" geometric mean {geometric_mean(gains.values()):.2f}x; asked {GAIN}x\n"
+        f"{_title(fast)}two threads instead of one, {len(gains)} cases over {LONG:g} ms: "
+        f"{gains[least]:.2f}x at least ({least}), geometric mean {geometric_mean(gains.values()):.2f}x; asked {GAIN}x\n"
         f"    below {GAIN}: {_listed(low, len(gains))}"
     )

@@ -1,9 +1,10 @@
-"""Double a real photograph with a trained network, with NumPy alone.
+"""Double a real photograph with a trained network, with NumPy alone, or with compiled movers as well.
 
 upscale.py                     halve a photograph, double the half, and score it against the original
 upscale.py --all               the same for three photographs
 upscale.py mine.jpg            the same for a picture of your own
 upscale.py mine.jpg --as-is    double the picture itself: nothing is halved, nothing scored
+upscale.py --fast              with compiled movers, which need numba: pip install "xconv[fast]"
 upscale.py --weights vgg7/anime_style_noise2_rgb    another network: this one removes the noise of JPEG
 
 Besides xconv it needs Pillow, and two packages of which only data files are read (neither is imported):
@@ -18,9 +19,12 @@ import io
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from time import perf_counter
@@ -99,15 +103,19 @@ class Network:
             given = Image.open(file).convert("RGB")
         return original, given
 
+    def array(self, picture: Image.Image) -> np.ndarray:
+        """What the first layer is given: (1, channels, height + 2 HALO, width + 2 HALO), from 0 to 1."""
+        x = np.asarray(picture.convert(self.mode), dtype=np.float32)[..., : self.channels] / 255
+        x = x.transpose(2, 0, 1)[None]  # (1, channels, height, width)
+        return xconv.pad(x, ((0, 0), (0, 0), (HALO, HALO), (HALO, HALO)), mode="edge")
+
     def __call__(self, picture: Image.Image) -> Image.Image:
         """The picture doubled, or (by a noise network) cleaned."""
         size = (2 * picture.width, 2 * picture.height) if self.doubles else picture.size
         colours = picture.resize(size, BICUBIC).convert("YCbCr").split()[1:]
         if self.doubles and self.zoom == 1:  # vgg7 does not enlarge: it corrects repeated pixels
             picture = picture.resize(size, NEAREST)
-        x = np.asarray(picture.convert(self.mode), dtype=np.float32)[..., : self.channels] / 255
-        x = x.transpose(2, 0, 1)[None]  # (1, channels, height, width)
-        x = xconv.pad(x, ((0, 0), (0, 0), (HALO, HALO), (HALO, HALO)), mode="edge")
+        x = self.array(picture)
         # A tile cut with HALO pixels to spare on every side gives exactly its own part of the result.
         rows, columns = (math.ceil(n / math.ceil(n / TILE)) for n in (picture.height, picture.width))
         corners = [*product(range(0, picture.height, rows), range(0, picture.width, columns))]
@@ -159,6 +167,7 @@ def main() -> None:
         metavar="FILE",
         help="of any vgg7 or upconv7: a file, or a name in waifu2x/models (default: %(default)s)",
     )
+    option("--fast", action="store_true", help="with compiled movers; needs numba")
     option("--output", type=Path, default="upscale.png", metavar="FILE", help="(default: %(default)s)")
     args = parser.parse_args()
     names = [*args.pictures, *(PHOTOGRAPHS if args.all else ())] or ["astronaut"]
@@ -170,12 +179,26 @@ def main() -> None:
         parser.error(str(error))
     if not args.output.parent.is_dir() or args.output.suffix.lower() not in Image.registered_extensions():
         parser.error(f"--output must be a picture file in a folder that exists; got {args.output}")
-    print(f"{network.kind} ({weights.stem}), xconv {xconv.__version__}, NumPy {np.__version__}")
+    if args.fast and not find_spec("numba"):
+        parser.error('--fast needs numba: pip install "xconv[fast]"')
+    warnings.filterwarnings("error", message="numba")  # xconv would go on without it, were it broken
+    with xconv.config(fast=args.fast):
+        run(network, weights.stem, dict(zip(names, pictures, strict=True)), args)
+
+
+def run(network: Network, weights: str, pictures: dict[str, Image.Image], args: argparse.Namespace) -> None:
+    """Put every picture through the network, print what was measured, write the results."""
+    compiled = f"numba {version('numba')}" if args.fast else "nothing compiled"
+    print(f"{network.kind} ({weights}), xconv {xconv.__version__}, NumPy {np.__version__}, {compiled}")
     plain_name = "bicubic" if network.doubles else f"JPEG quality {network.quality}"
     scores = []
-    for path, picture in zip(map(Path, names), pictures, strict=True):
-        output = args.output.with_stem(args.output.stem + (f"-{path.stem}" if len(names) > 1 else ""))
+    for name, picture in pictures.items():
+        path = Path(name)
+        output = args.output.with_stem(args.output.stem + (f"-{path.stem}" if len(pictures) > 1 else ""))
         original, given = (picture, picture) if args.as_is else network.task(picture)
+        if args.fast and not scores:  # of the first picture
+            print("\ncompiling what has not been compiled before, in a pass that is not measured:")
+            network(given)
         print(f"\n{path.stem}: {given.width} x {given.height} pixels", flush=True)
         result = network(given)
         network.print_table()

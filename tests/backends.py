@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
+from importlib import metadata
 
 import array_api_compat
 import numpy as np
@@ -191,6 +193,32 @@ ADAPTERS = {
 }
 
 
+def _need_compiled_movers() -> None:
+    """ImportError, or whatever a broken numba raises, unless xconv uses it: by itself it would go on without."""
+    importlib.import_module("numba")
+    importlib.import_module("xconv._bridges.numba.twins")
+    bridge = importlib.import_module("xconv._bridges.numba")
+    if bridge.load() is None:
+        raise ImportError(bridge.state(wanted=True))
+
+
+def _hide(package: str) -> None:
+    """From here on this process is one in which the package is not installed, in all threads and settings."""
+    sys.modules[package] = None
+    known = metadata.version
+
+    def version(name: str) -> str:
+        if name == package:
+            raise metadata.PackageNotFoundError(name)
+        return known(name)
+
+    metadata.version = version
+
+
 def open_backend(description: Description, device: str | None = None) -> Backend:
     """The library of `description`, imported and ready. ImportError if it is not installed."""
+    if "fast" in description.extras:
+        _need_compiled_movers()
+    else:
+        _hide("numba")
     return ADAPTERS.get(description.namespace, Backend)(description, device)

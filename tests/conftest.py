@@ -40,7 +40,7 @@ def pytest_configure(config):
             os.environ.setdefault(name, value)
         config.stash[BACKEND] = backends.open_backend(description, config.getoption("device"))
     except ImportError as error:
-        needs = ", ".join(description.requires) or description.namespace
+        needs = ", ".join(description.installed) or description.namespace
         raise pytest.UsageError(f"backend {description.name} needs {needs}: {error}") from error
     except Exception as error:
         raise pytest.UsageError(f"backend {config.getoption('backend')}: {error}") from error

@@ -3,6 +3,8 @@
 ========================  ============================================================================================
 namespace                 module whose arrays are tested, with a function ``zeros``: ``"torch"``, ``"dask.array"``
 requires                  what pip installs to get it, beside xconv itself; may be empty
+extras (optional)         extras of xconv itself that are installed with it, of those in pyproject.toml. With ``"fast"``
+                          compiled code must be at work; without it numba cannot be imported, installed or not
 devices                   where its arrays can live; the first is the default of the tests. Without ``"cpu"`` a CUDA
                           device is needed, and the session skips where there is none
 lazy                      whether a call can run before there are values (a task graph, a trace). The tests then run
@@ -24,6 +26,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "backends"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]  # name: what pip installs for it
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,12 @@ class Description:
     sync: str
     environment: dict[str, str]
     expected_failures: tuple[ExpectedFailure, ...]
+    extras: tuple[str, ...] = ()
+
+    @property
+    def installed(self) -> tuple[str, ...]:
+        """What pip installs beside what every user of xconv has: `requires`, and what the extras stand for."""
+        return (*self.requires, *(requirement for extra in self.extras for requirement in EXTRAS[extra]))
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -75,8 +85,8 @@ def load(name: str, folder: Path | None = None) -> Description:
             raise complain(f"{key} must be a {kind.__name__}; got {key}={value!r}")
         return value
 
-    def take_strings(key: str) -> tuple[str, ...]:
-        values = take(key, list)
+    def take_strings(key: str, default: object = None) -> tuple[str, ...]:
+        values = take(key, list, default)
         if not all(isinstance(value, str) for value in values):
             raise complain(f"{key} must hold strings; got {key}={values!r}")
         return tuple(values)
@@ -102,7 +112,10 @@ def load(name: str, folder: Path | None = None) -> Description:
         sync=take("sync", str),
         environment=environment,
         expected_failures=tuple(take_failure(entry) for entry in take("expected_failures", list, [])),
+        extras=take_strings("extras", []),
     )
+    if unknown := set(description.extras) - set(EXTRAS):
+        raise complain(f"extras must be of {', '.join(EXTRAS)}; got {sorted(unknown)[0]!r}")
     if not description.devices:
         raise complain("devices must name at least one device; got devices=[]")
     if table:

@@ -27,7 +27,7 @@ DIRECTIVES = {"{eval-rst}", "{toctree}"}
 LIBRARIES = {
     descriptions.load(name).namespace.partition(".")[0]: name
     for name in descriptions.names()
-    if name != "numpy"
+    if descriptions.load(name).namespace != "numpy"
 }
 ALWAYS_THERE = {*sys.stdlib_module_names, "numpy", "array_api_compat", "xconv"}
 

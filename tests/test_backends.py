@@ -3,6 +3,7 @@
 import ast
 import json
 import textwrap
+from importlib import import_module, metadata
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,16 @@ def test_torch_is_pinned_exactly():
 def test_a_good_file_is_read(load):
     description = load(GOOD + FAILURE)
     assert description.devices == ("cpu",)
+    assert description.extras == description.installed == ()
     assert description.environment == {}
     assert description.expected_failures[0].reason == "because"
+
+
+def test_an_extra_stands_for_what_pyproject_says(load):
+    description = load(GOOD.replace("requires = []", 'requires = ["a>=1"]') + 'extras = ["fast"]')
+    assert description.extras == ("fast",)
+    assert description.installed == ("a>=1", *descriptions.EXTRAS["fast"])
+    assert any(requirement.startswith("numba>=") for requirement in description.installed)
 
 
 def test_a_backend_that_does_not_exist_is_refused_with_the_names():
@@ -75,6 +84,8 @@ def test_a_backend_that_does_not_exist_is_refused_with_the_names():
         (GOOD.replace("false", "0"), "lazy must be a bool; got lazy=0"),
         (GOOD.replace('["cpu"]', "[]"), "devices must name at least one device"),
         (GOOD.replace('["cpu"]', "[1]"), "devices must hold strings"),
+        (GOOD + "extras = 'fast'", "extras must be a list; got extras='fast'"),
+        (GOOD + "extras = ['slow']", "extras must be of fast; got 'slow'"),
         (GOOD + "[environment]\nX = 1", "environment must hold strings"),
         (GOOD + FAILURE.replace("link", "url"), "expected_failures must hold test, reason and link"),
         (GOOD + FAILURE.replace("because", ""), "expected_failures must say its test, reason and link"),
@@ -146,7 +157,7 @@ def test_arrays_come_back_as_they_went(backend, case):
 
 def test_numpy_refuses_what_is_not_an_array_of_the_backend(backend):
     foreign = [[1.0], 1.0, None, np.float64(1.0)]
-    if backend.name != "numpy":
+    if backend.description.namespace != "numpy":
         foreign.append(np.ones(3))
     for thing in foreign:
         with pytest.raises(AssertionError, match="is not a"):
@@ -168,7 +179,7 @@ def test_strict_has_no_extensions(backend):
     assert not backend.has("float16")
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 def test_numpy_arrays_are_read_only_views(backend):
     array = np.arange(6.0)[::-2]
     there = backend.asarray(array)
@@ -373,12 +384,25 @@ def test_a_mark_must_name_a_backend(suite):
     [
         (GOOD.replace("numpy", "not_installed"), "*backend some needs not_installed: No module named*"),
         (GOOD + "colour = 'red'", "*backend some: some.toml: there is no key 'colour'*"),
+        (GOOD + "extras = ['fast']", "*backend some needs numba>=*: import of numba halted*"),
     ],
 )
 def test_a_backend_that_cannot_be_used_ends_the_run(suite, text, complaint):
     result = suite(text, "def test_x(backend): assert True")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([complaint])
+
+
+def test_compiled_code_is_there_only_where_it_is_asked_for(backend):
+    bridge = import_module("xconv._bridges.numba")
+    if "fast" in backend.description.extras:
+        assert bridge.load() is not None
+        assert bridge.state(wanted=True).startswith(f"numba {metadata.version('numba')}")
+    else:  # whether or not it is installed
+        assert bridge.load() is None
+        assert "not installed" in bridge.state(wanted=True)
+        with pytest.raises(ImportError, match="numba"):
+            import_module("numba")
 
 
 def test_a_lazy_backend_needs_a_guard(suite):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from descriptions import ROOT
+from measured import FAST, MACHINE, RESULTS, result, with_fast
 
 sys.path.append(str(ROOT / "benchmarks"))
 import engines
@@ -22,27 +23,6 @@ import timing
 from peers import PEERS, Contender
 
 BATCHES, NETS = layers.load()
-MACHINE = {
-    "cpu": "a, 2 cores",
-    "threads": "2 for every engine, load 1",
-    "commit": "b",
-    "torch": "2, 2 threads",
-}
-
-
-def result(layer, batch, xconv, bound=None, torch=(9, 9), others=None, **facts):
-    """Milliseconds of xconv, plain and bound, of torch in two formats, and of others."""
-    ms = {"xconv": xconv} | ({} if bound is None else {"xconv bound": bound})
-    ms |= {"torch NCHW": torch[0], "torch NHWC": torch[1]} | (others or {})
-    usual = {"net": "net", "kind": "conv", "times": 1, "gflop": 0.5, "algorithm": "direct", "error": 0.0}
-    return kept.Result(layer=layer, batch=batch, output=[batch, 4], ms=ms, **usual | facts)
-
-
-RESULTS = [
-    result("a", 1, 4, 2, (9, 8), times=3),
-    result("b", 1, 8, 4, (9, 9), {"ONNX Runtime": 4, "JAX NHWC": 6, "JAX NCHW": 5}),
-    result("p", 1, 8, None, (4, 3), {"OpenCV": 2}, kind="pool", gflop=0.0),
-]
 
 
 def test_every_peer_counts_in_its_faster_format():
@@ -155,6 +135,11 @@ def test_memory_bits_and_threads_are_summed_up():
     assert "identical bits on 1 of 2 cases; not on net b x8" in text
     assert "2 cases over 5 ms: 1.25x at least (net b x8), geometric mean 1.50x; asked 1.7x" in text
     assert "below 1.7: 1 of 2: net b x8 1.25" in text
+    fast = {"fast_same_bits": False, "fast_thread_gain": 1.5}
+    text = targets.verdicts([result("a", 1, 9, same_bits=True, thread_gain=2.0, **fast)])
+    assert "\none thread and two give identical bits on 1 of 1 cases\n" in text
+    assert "[fast] one thread and two give identical bits on 0 of 1 cases; not on net a x1" in text
+    assert "[fast] two threads instead of one, 1 cases over 5 ms: 1.50x at least" in text
     text = targets.verdicts(
         [result("a", 1, 9, memory={"xconv": 2**26 + 1, "xconv bound": 1}, same_bits=True)]
     )
@@ -162,9 +147,10 @@ def test_memory_bits_and_threads_are_summed_up():
     assert text.endswith("identical bits on 1 of 1 cases")
 
 
-def test_what_is_saved_can_be_read(tmp_path):
-    kept.save(RESULTS, MACHINE, tmp_path / "r.json")
-    assert kept.read(tmp_path / "r.json") == (RESULTS, MACHINE)
+@pytest.mark.parametrize("results", [RESULTS, FAST, [*RESULTS, *FAST]])
+def test_what_is_saved_can_be_read(tmp_path, results):
+    kept.save(results, MACHINE, tmp_path / "r.json")
+    assert kept.read(tmp_path / "r.json") == (results, MACHINE)
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
 
 
@@ -177,10 +163,24 @@ def test_the_latest_results_can_be_read():
 
 if find_spec("matplotlib"):  # in no session of the tests; a run draws its results only when it is asked to
     import plot
+    from matplotlib.figure import Figure
 
     def test_a_picture_is_drawn(tmp_path):
         plot.draw([*RESULTS, result("a", 8, 9, 1, net="other")], MACHINE, tmp_path / "r.png")
         assert (tmp_path / "r.png").read_bytes()[1:4] == b"PNG"
+
+    def texts(results):
+        """The letters in the picture of one layer, each with its place on the axis of ratios."""
+        axes = Figure().add_subplot()
+        plot._letters(axes, results, ["b"], 0.5)
+        return {text.get_text(): text.get_position()[0] for text in axes.texts}
+
+    def test_every_peer_is_a_letter_beside_compiled_movers(tmp_path):
+        plot.draw([*FAST, with_fast(result("a", 8, 9, 1), 3, 2)], MACHINE, tmp_path / "r.png")
+        assert (tmp_path / "r.png").read_bytes()[1:4] == b"PNG"
+        assert set(plot.LETTERS) == set(PEERS)
+        # torch at 4 / 9 is too slow for a picture that begins at 0.5
+        assert texts([FAST[1]]) == {"X": pytest.approx(1), "J": pytest.approx(0.8)}
 
     def test_every_kind_has_a_colour():
         assert set(plot.COLOURS) == set(report.KINDS)
@@ -193,9 +193,9 @@ if find_spec("matplotlib"):  # in no session of the tests; a run draws its resul
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
     measured = []
 
-    def measure(peers, layer, batch, without, extras):
+    def measure(peers, layer, batch, without, extras, fast):
         measured.append((layer.name, batch, sorted(without)))
-        least = {"xconv": 99, "torch NCHW": 9, "JAX NHWC": 91, "JAX NCHW": 90}
+        least = {"xconv": 99, "xconv[fast] bound": 1, "torch NCHW": 9, "JAX NHWC": 91, "JAX NCHW": 90}
         return result(layer.name, batch, 9, net=layer.net, least=least)
 
     monkeypatch.setattr(run, "measure", measure)
@@ -218,6 +218,8 @@ def test_only_a_run_of_the_same_code_can_be_resumed(tmp_path, capsys):
         run.to_resume(path, MACHINE | {"commit": "c"})
     with pytest.raises(SystemExit, match="JAX was none, is 3"):
         run.to_resume(path, MACHINE | {"JAX": "3, 2 threads"})
+    with pytest.raises(SystemExit, match="numba was none, is 1"):  # which is there with --fast
+        run.to_resume(path, MACHINE | {"numba": "1"})
 
 
 @pytest.mark.parametrize(

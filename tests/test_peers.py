@@ -2,18 +2,22 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import onnx.reference
 import pytest
 
+import xconv
 from descriptions import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 import engines
 import layers
 import measuring
+import network
 import peers
 from peers import onnx_runtime
 
@@ -61,12 +65,15 @@ def compare_with(name, layer, formats):
     return found
 
 
-def test_every_way_of_xconv_agrees():
-    for layer in TINY.values():
-        plain, *others = engines.xconv_calls(layer, engines.operands(layer, batch=2)).values()
-        assert len(others) == (layer.op in ("conv", "conv_transpose"))
-        for other in others:
-            assert measuring.relative_error(other(), plain()) <= measuring.LIMIT
+@pytest.mark.backends("numpy", "fast")  # compiled movers are there in the latter
+@every_sort
+def test_every_way_of_xconv_agrees(layer):
+    arrays = engines.operands(layer, batch=2)
+    plain, *others = engines.xconv_calls(layer, arrays).values()
+    assert len(others) == (layer.op in ("conv", "conv_transpose"))
+    others += engines.xconv_calls(layer, arrays, fast=True).values()
+    for other in others:
+        assert measuring.relative_error(other(), plain()) <= measuring.LIMIT
 
 
 @pytest.mark.backends("torch")
@@ -115,6 +122,62 @@ if find_spec("cv2"):
     def test_opencv_agrees(layer):
         found = compare_with("OpenCV", layer, [""])
         assert bool(found) == (layer.kind == "pool" and layer.rank == 2)
+
+
+def small_network():
+    """Layers as the demo has them, channels first: two convolutions and a transposed one."""
+    rng = np.random.default_rng(0)
+    activated = {"activation": partial(xconv.leaky_relu, slope=network.SLOPE)}
+    kinds = [
+        ((4, 3, 3, 3), xconv.conv, activated),
+        ((5, 4, 3, 3), xconv.conv, {"activation": None}),
+        ((5, 3, 4, 4), xconv.conv_transpose, {"stride": 2, "padding": 3}),
+    ]
+    return [
+        SimpleNamespace(
+            w=rng.standard_normal(shape, dtype=np.float32),
+            b=rng.standard_normal(shape[0], dtype=np.float32) if function is xconv.conv else None,
+            function=function,
+            options=options,
+        )
+        for shape, function, options in kinds
+    ], rng.standard_normal((1, 3, 12, 10), dtype=np.float32)
+
+
+@pytest.mark.backends("torch")
+def test_a_whole_network_is_the_same_in_torch():
+    """And every layer counts, with its bias and its activation."""
+    import torch
+
+    layers, x = small_network()
+    expected = network.by_xconv(layers, x)
+    assert expected.shape == (1, 3, 12, 8)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        actual = network.by_torch(torch, layers, x, memory_format)().numpy()
+        assert measuring.relative_error(actual, expected) <= measuring.LIMIT
+    for name, other in (("options", {"activation": None}), ("b", np.zeros(4, np.float32))):
+        changed = [SimpleNamespace(**vars(layers[0]) | {name: other}), *layers[1:]]
+        assert measuring.relative_error(network.by_xconv(changed, x), expected) > measuring.LIMIT
+
+
+@pytest.mark.backends("numpy", "fast")
+def test_a_whole_network_is_the_same_by_every_call():
+    layers, x = small_network()
+    expected = network.by_xconv(layers, x)
+    for fast, names in ((False, ["xconv", "xconv bound"]), (True, ["xconv[fast]", "xconv[fast] bound"])):
+        calls = network.xconv_calls(layers, x, fast=fast)
+        assert list(calls) == names
+        for call in calls.values():
+            assert measuring.relative_error(call(), expected) <= measuring.LIMIT
+
+
+def test_a_whole_network_is_compared_with_the_faster_format():
+    lines = network.table({"xconv": 0.5, "torch NCHW": 2, "torch NHWC": 1}).splitlines()[1:]
+    assert [line.split() for line in lines] == [
+        ["xconv", "500.00", "2.00x"],
+        ["torch", "NCHW", "2000.00", "0.50x"],
+        ["torch", "NHWC", "1000.00", "1.00x"],
+    ]
 
 
 def test_an_engine_can_be_left_out():

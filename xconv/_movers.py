@@ -63,13 +63,22 @@ def block(
 
 def written(x: Array, problem: T, xp: Namespace) -> tuple[Array, T]:
     """A block and its problem, with whatever padding there still is written out as zeros."""
-    if not problem.fast or not any(a.low or a.high for a in problem.axes):
+    if not problem.fast:
         return x, problem
-    fast = compiled()
-    shape = (x.shape[0], *(a.size + a.low + a.high for a in problem.axes), x.shape[-1])
-    target = room("block", shape, x)
-    maps = tuple(fast.maps(a.size, -a.low, a.size + a.high, 1, "constant") for a in problem.axes)
-    return fast.gathered(x, maps, 0.0, target), materialised(problem)
+    maps, sizes, core = _padding(problem)
+    if not maps:
+        return x, problem
+    target = room("block", (x.shape[0], *sizes, x.shape[-1]), x)
+    return compiled().gathered(x, maps, 0.0, target), core
+
+
+@lru_cache(maxsize=4096)
+def _padding(problem: T) -> tuple[tuple[Array, ...], tuple[int, ...], T]:
+    """For compiled movers, maps that write the padding out, the sizes that gives, and what is left to do; or no maps."""
+    if not any(a.low or a.high for a in problem.axes):
+        return (), (), problem
+    maps = tuple(compiled().maps(a.size, -a.low, a.size + a.high, 1, "constant") for a in problem.axes)
+    return maps, tuple(map(len, maps)), materialised(problem)
 
 
 def gathered(x: Array, maps: tuple[Array, ...], dtype: DType, fill: float) -> Array:
@@ -325,7 +334,8 @@ def first_maximum(
     if problem.fast:
         shape = (problem.batch, *problem.outputs, x.shape[-1])
         y, indices = empty_like(x, shape, x.dtype), empty_like(x, shape, dtype)
-        return compiled().first_maximum(x, problem.axes, tuple(axes), tuple(origin), y, indices)
+        compiled().first_maximum(x, problem.axes, tuple(axes), tuple(origin), y, indices)
+        return y, indices
     places: list[list[Array]] = []  # by axis and tap, shaped to broadcast, in elements of the flattened input
     worth = 1
     best_place = None

@@ -159,12 +159,14 @@ def _read(job: Job, x: Array, tile: Tile) -> tuple[Array, Problem]:
     by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
     if mode == "constant" and (by_phases or not problem.holes) and ready_to_read(x, job.dtype):
         return (x if tile.entire else x[(*tile.source, ...)]), tile.problem
+    ends = tile.reads
     if by_phases:
-        reads: Any = ((cut.start, cut.stop) for cut in tile.source[1:])
-        maps = tuple(source_map(a.size, *r, 1, mode) for a, r in zip(problem.axes, reads, strict=True))
-    else:
-        ends = zip(problem.axes, tile.reads, strict=True)
-        maps = tuple(source_map(a.size, *r, a.input_dilation, mode) for a, r in ends)
+        ends = tuple((cut.start, cut.stop) for cut in tile.source[1:])
+    holes = (1 if by_phases else a.input_dilation for a in problem.axes)
+    maps = tuple(
+        source_map(a.size, start, stop, step, mode)
+        for a, (start, stop), step in zip(problem.axes, ends, holes, strict=True)
+    )
     return gathered(x[tile.source[0]], maps, job.dtype, job.fill), tile.core
 
 

@@ -25,8 +25,14 @@ def table(values: tuple[int, ...]) -> Array:
 
 @lru_cache(maxsize=64)
 def zeros(count: int, dtype: Any) -> Array:
-    """Zeros to begin with, and as many more as a vector may reach beyond them."""
+    """Zeros, and as many more as a vector may reach beyond them."""
     return np.zeros(count + MOST * WIDTH, dtype)
+
+
+@lru_cache(maxsize=64)
+def zeros_at(count: int, dtype: Any) -> int:
+    """Where those are."""
+    return address(zeros(count, dtype))
 
 
 def beginning(bias: Array | None, count: int, dtype: Any) -> Array:
@@ -38,7 +44,7 @@ def beginning(bias: Array | None, count: int, dtype: Any) -> Array:
     return start
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def numbers(dtype: Any, low: float, high: float) -> tuple[Any, Any, Any]:
     """Zero and two bounds as numbers of a dtype, which tell compiled code what it works on."""
     return dtype.type(0), dtype.type(low), dtype.type(high)

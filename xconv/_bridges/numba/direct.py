@@ -8,13 +8,13 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros
-from xconv._bridges.numba.sharing import shared
+from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros_at
+from xconv._bridges.numba.sharing import is_large, shared
 from xconv._bridges.numba.vectors import MOST, PIXELS_1, PIXELS_2, PIXELS_3, PIXELS_4, WIDTH, sum_rows
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis
@@ -137,16 +137,11 @@ def _sums(
             done += vectors * lanes
 
 
-def packed_width(outputs: int, dtype: Any) -> int:
-    """Outputs that packed weights have room for: whole vectors."""
-    lanes = WIDTH // dtype.itemsize
-    return -(-outputs // lanes) * lanes
-
-
 def packed_rows(w: Array) -> Array:
     """Weights (G, K, O) as (G, K * O'): blocks of up to four vectors of outputs, each with all its rows."""
     groups, terms, outputs = w.shape
-    block, width = MOST * WIDTH // w.itemsize, packed_width(outputs, w.dtype)
+    block, lanes = MOST * WIDTH // w.itemsize, WIDTH // w.itemsize
+    width = -(-outputs // lanes) * lanes
     if width == outputs <= block and w.flags.c_contiguous and address(w) % LINE == 0:
         return w.reshape(groups, terms * outputs)
     rows = aligned(groups * terms * width, w.dtype).reshape(groups, terms * width)
@@ -160,72 +155,120 @@ def packed_rows(w: Array) -> Array:
 
 
 class Steps(NamedTuple):
-    """How pixels and terms follow each other, in bytes."""
+    """How pixels, terms and groups follow each other, in bytes."""
 
     shape: tuple[int, ...]
     x: tuple[int, ...]
     y: tuple[int, ...]
     residual: tuple[int, ...]
     groups: tuple[int, ...]  # of x, weights, bias, y and residual
+    window: tuple[int, ...]
+    taps: tuple[int, ...]  # along every axis of the window
+    inner: int  # numbers side by side at every tap
+    groups_count: int
+    outputs: int  # of a group
+    size: int
 
 
-def sums(x: Array, off: Array, w: Array, y: Array, outputs: int, steps: Steps, finish: Finish) -> None:
-    """For every pixel and group: the numbers at ``off`` behind it, times weights (G, K * O'), to ``y``."""
-    dtype, groups = y.dtype, w.shape[0]
-    start = beginning(finish.bias, outputs * (groups if steps.groups[2] else 1), dtype)
-    pixels, width = prod(steps.shape), packed_width(outputs, dtype)
-    item, low, high = numbers(dtype, finish.low, finish.high)
-    _, least, most = numbers(dtype, float("-inf"), float("inf"))
-    r = 0 if finish.residual is None else address(finish.residual)
-    shape, xs, ys, rs, gs = map(table, steps)
-    work = pixels * len(off) * outputs * groups
-    xa, wa, sa, ya, na = map(address, (x, w, start, y, zeros(0, dtype)))
-    size = dtype.itemsize
+class _Tables(NamedTuple):
+    """The same as compiled code wants it."""
 
-    def some_pixels(first: int, last: int) -> None:
+    shape: Array
+    x: Array
+    off: Array
+    y: Array
+    residual: Array
+    groups: Array
+    pixels: int
+    width: int
+    work: int
+    by_outputs: bool  # the weights are the most of what is read
+
+
+@lru_cache(maxsize=4096)
+def _tables(steps: Steps) -> _Tables:
+    taps = (
+        sum(t * s for t, s in zip(tap, steps.taps, strict=True)) for tap in product(*map(range, steps.window))
+    )
+    off = table(tuple(tap + c * steps.size for tap in taps for c in range(steps.inner)))
+    pixels, lanes = prod(steps.shape), WIDTH // steps.size
+    shape, x, y, residual, groups = map(table, steps[:5])
+    return _Tables(
+        shape,
+        x,
+        off,
+        y,
+        residual,
+        groups,
+        pixels,
+        -(-steps.outputs // lanes) * lanes,
+        pixels * len(off) * steps.outputs * steps.groups_count,
+        len(off) * steps.outputs > 64 * pixels,
+    )
+
+
+def sums(x: Array, w: Array, y: Array, steps: Steps, finish: Finish = PLAIN) -> None:
+    """For every pixel and group: the numbers of its window times weights (G, K * O'), to ``y``."""
+    bias, residual, low, high = finish
+    dtype, t = y.dtype, _tables(steps)
+    count = steps.outputs * (steps.groups_count if steps.groups[2] else 1)
+    start = None if bias is None else beginning(bias, count, dtype)
+    begins = zeros_at(count, dtype) if start is None else address(start)
+    nothing = zeros_at(0, dtype)
+    item, least, most = numbers(dtype, float("-inf"), float("inf"))
+    _, lowest, highest = numbers(dtype, low, high)
+    r = 0 if residual is None else address(residual)
+    addresses = (address(x), address(w), address(y))
+
+    def some(first: int, last: int, begin: int, end: int) -> None:
+        xa, wa, ya = addresses
         _sums(
-            item, size, first, last, 0, width, shape, xa, xs, off, wa, sa, na, ya, ys, r, rs, gs, outputs, groups,
-            low, high, least, most, CHUNK,
+            item, steps.size, first, last, begin, end, t.shape, xa, t.x, t.off, wa, begins, nothing, ya, t.y, r,
+            t.residual, t.groups, steps.outputs, steps.groups_count, lowest, highest, least, most, CHUNK,
         )  # fmt: skip
 
-    def some_outputs(begin: int, end: int) -> None:
-        _sums(
-            item, size, 0, pixels, begin, end, shape, xa, xs, off, wa, sa, na, ya, ys, r, rs, gs, outputs, groups,
-            low, high, least, most, CHUNK,
-        )  # fmt: skip
-
-    if len(off) * outputs > pixels * 64:  # the weights are the most of what is read
-        shared(some_outputs, width, work, MOST * WIDTH // size)
+    if not is_large(t.work):
+        some(0, t.pixels, 0, t.width)
+    elif t.by_outputs:
+        shared(lambda begin, end: some(0, t.pixels, begin, end), t.width, t.work, MOST * WIDTH // steps.size)
     else:
-        shared(some_pixels, pixels, work, 24)
-
-
-@lru_cache(maxsize=1024)
-def offsets(window: tuple[int, ...], steps: tuple[int, ...], inner: int, size: int) -> Array:
-    """Where the numbers of a window stand behind its first, row by row."""
-    taps = (sum(t * s for t, s in zip(tap, steps, strict=True)) for tap in product(*map(range, window)))
-    return table(tuple(tap + c * size for tap in taps for c in range(inner)))
+        shared(lambda first, last: some(first, last, 0, t.width), t.pixels, t.work, 24)
 
 
 def convolved(
     x: Array, w: Array, axes: tuple[Axis, ...], outputs: int, y: Array, finish: Finish = PLAIN
 ) -> Array:
     """Windows of a padded block (N, *n, C) times packed weights (G, T C/G * O'), to y (N, *out, G O)."""
-    groups = w.shape[0]
-    inner, size = x.shape[-1] // groups, x.itemsize
-    off = offsets(
+    r = finish.residual
+    sums(x, w, y, _steps(x.shape[-1], x.strides, axes, w.shape[0], w.strides[0], outputs, y.shape, y.strides,
+                         None if r is None else r.strides), finish)  # fmt: skip
+    return y
+
+
+@lru_cache(maxsize=4096)
+def _steps(
+    channels: int,
+    x: tuple[int, ...],
+    axes: tuple[Axis, ...],
+    groups: int,
+    w: int,
+    outputs: int,
+    shape: tuple[int, ...],
+    y: tuple[int, ...],
+    residual: tuple[int, ...] | None,
+) -> Steps:
+    size, inner = y[-1], channels // groups
+    along = tuple(zip(x[1:-1], axes, strict=True))
+    return Steps(
+        shape[:-1],
+        (x[0], *(s * a.stride for s, a in along)),
+        y[:-1],
+        (y if residual is None else residual)[:-1],
+        (inner * size, w, outputs * size, outputs * size, outputs * size),
         tuple(a.window for a in axes),
-        tuple(s * a.dilation for s, a in zip(x.strides[1:-1], axes, strict=True)),
+        tuple(s * a.dilation for s, a in along),
         inner,
+        groups,
+        outputs,
         size,
     )
-    r = finish.residual
-    steps = Steps(
-        y.shape[:-1],
-        (x.strides[0], *(s * a.stride for s, a in zip(x.strides[1:-1], axes, strict=True))),
-        y.strides[:-1],
-        y.strides[:-1] if r is None else r.strides[:-1],
-        (inner * size, w.strides[0], outputs * size, outputs * size, outputs * size),
-    )
-    sums(x, off, w, y, outputs, steps, finish)
-    return y

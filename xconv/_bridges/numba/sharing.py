@@ -15,9 +15,14 @@ WORTH = 8 * 10**6  # multiplications that are worth waking other threads for
 PIECE = 2 * 10**7  # in a piece
 
 
+def is_large(multiplications: int) -> bool:
+    """Whether work is worth waking other threads for, and those have nothing else to do."""
+    return multiplications >= WORTH and not in_tiles()
+
+
 def shared(work: Callable[[int, int], object], size: int, multiplications: int, unit: int = 1) -> None:
     """``work(start, stop)`` for all of ``size``, in pieces that are the same for any number of threads."""
-    if in_tiles() or multiplications < WORTH or size <= unit:
+    if size <= unit or not is_large(multiplications):
         work(0, size)
         return
     units = -(-size // unit)

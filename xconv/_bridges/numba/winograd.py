@@ -6,16 +6,17 @@ outside the output is written where nobody looks. The products in between are `d
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros
-from xconv._bridges.numba.direct import Steps, offsets, sums
+from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros_at
+from xconv._bridges.numba.direct import Steps, sums
 from xconv._bridges.numba.sharing import shared
 from xconv._bridges.numba.vectors import I64, WIDTH, Lanes
 from xconv._finish import Finish
@@ -92,6 +93,11 @@ def _to_points(context, outputs, item, places, channel, v, step, left):
     return types.void(outputs, item, *(types.int64,) * 5), generate
 
 
+def _behind(b: Any, l: Lanes, table: Any, index: Any, channel: Any) -> Any:
+    """The address that a table holds, and so many bytes on."""
+    return b.add(l.word(table, index), channel)
+
+
 @intrinsic(prefer_literal=True)
 def _from_points(context, outputs, item, p, step, start, residuals, places, channel, left, low, high):
     """The other way; ``start`` and what stands at ``residuals``, if that is not 0, are added."""
@@ -119,7 +125,7 @@ def _from_points(context, outputs, item, p, step, start, residuals, places, chan
                         where = ir.Constant(I64, i)
                         there = b.icmp_signed("!=", residuals, ir.Constant(I64, 0))
                         value = l.plus_if(
-                            there, value, lambda where=where: b.add(l.word(residuals, where), channel), mask
+                            there, value, partial(_behind, b, l, residuals, where, channel), mask
                         )
                         l.write(l.clamped(value, least, most), b.add(l.word(places, where), channel), mask)
         return context.get_dummy_value()
@@ -218,11 +224,10 @@ def _room(purpose: str, shape: tuple[int, ...], like: Array) -> Array:
     return np.empty(shape, like.dtype) if kept is None else kept
 
 
-def _four(strides: tuple[int, ...], steps: tuple[int, ...] = (1, 1, 1)) -> tuple[int, ...]:
+def _four(strides: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of (N, H, W, C) or (N, D, H, W, C), without the last, as if there were a depth."""
-    batch, *spatial = strides[:-1]
-    depth = spatial[:-2] or [0]
-    return (batch, *(s * step for s, step in zip((*depth, *spatial[-2:]), steps, strict=True)))
+    batch, *spatial, _ = strides
+    return (batch, *(spatial[:-2] or [0]), *spatial[-2:])
 
 
 def winograd(
@@ -232,64 +237,102 @@ def winograd(
 
     The last two axes are transformed; the taps of one before them are summed as they are.
     """
+    g = _geometry(x.shape, x.strides, axes, m, outputs, w.strides[0], y.strides, _strides_of(finish.residual))
     item, low, high = numbers(y.dtype, finish.low, finish.high)
-    size, channels, batch, points = x.itemsize, x.shape[-1], x.shape[0], (m + 2) ** 2
+    size, channels = x.itemsize, x.shape[-1]
+    v = _room("points", g.points, x)
+    nothing = zeros_at(max(channels, outputs), x.dtype)
+    xa, va, step = address(x), address(v), v.strides[0]
+
+    def inputs(first: int, last: int) -> None:
+        _inputs(item, size, m, first, last, g.read, xa, g.x, g.sizes, g.lows, channels, nothing, va, step)
+
+    shared(inputs, g.points[1], prod(g.points))
+    p = _room("products", g.products, x)
+    sums(v, w, p, g.steps)
+    start = beginning(finish.bias, outputs, x.dtype)
+    begins = address(start)
+    dump = _room("dump", (outputs + WIDTH,), x)
+    r = finish.residual
+    pa, ya, ra, da, apart = (
+        address(p),
+        address(y),
+        0 if r is None else address(r),
+        address(dump),
+        p.strides[0],
+    )
+
+    def results(first: int, last: int) -> None:
+        _outputs(
+            item, size, m, first, last, g.made, pa, apart, begins, ra, g.residual, nothing, ya, g.y, g.limits,
+            outputs, da, low, high,
+        )  # fmt: skip
+
+    shared(results, g.products[1], prod(g.products))
+    return y
+
+
+class _Geometry(NamedTuple):
+    """All that follows from sizes and strides."""
+
+    points: tuple[int, ...]  # (points, tiles read, C)
+    products: tuple[int, ...]  # (points, tiles made, O)
+    steps: Steps
+    read: Array  # tiles along every axis
+    made: Array
+    x: Array
+    y: Array
+    residual: Array
+    sizes: Array
+    lows: Array
+    limits: Array
+
+
+def _strides_of(r: Array | None) -> tuple[int, ...] | None:
+    return None if r is None else r.strides
+
+
+@lru_cache(maxsize=4096)
+def _geometry(
+    shape: tuple[int, ...],
+    x: tuple[int, ...],
+    axes: tuple[Axis, ...],
+    m: int,
+    outputs: int,
+    w: int,
+    y: tuple[int, ...],
+    residual: tuple[int, ...] | None,
+) -> _Geometry:
+    batch, channels, size, points = shape[0], shape[-1], x[-1], (m + 2) ** 2
     *before, rows, columns = axes
     depth = before[0] if before else Axis(1, 1)
     deep = depth.size + depth.low + depth.high
     tiles = (-(-rows.output // m), -(-columns.output // m))
-    read, made = batch * deep * prod(tiles), batch * depth.output * prod(tiles)
-    v = _room("points", (points, read, channels), x)
-    nothing, xa, va = address(zeros(max(channels, outputs), x.dtype)), address(x), address(v)
-    counts, xs = table((batch, deep, *tiles)), table(_four(x.strides))
-    sizes = table((depth.size, rows.size, columns.size))
-    lows = table((depth.low, rows.low, columns.low))
-    step = read * channels * size
-
-    def inputs(first: int, last: int) -> None:
-        _inputs(item, size, m, first, last, counts, xa, xs, sizes, lows, channels, nothing, va, step)
-
-    shared(inputs, read, read * channels * points)
-    p = _room("products", (points, made, outputs), x)
     flat = prod(tiles)
+    read, made = batch * deep * flat, batch * depth.output * flat
     steps = Steps(
         (batch, depth.output, flat),
         (deep * flat * channels * size, depth.stride * flat * channels * size, channels * size),
         (depth.output * flat * outputs * size, flat * outputs * size, outputs * size),
         (0, 0, 0),
-        (step, w.strides[0], 0, made * outputs * size, 0),
+        (read * channels * size, w, 0, made * outputs * size, 0),
+        (depth.window,),
+        (depth.dilation * flat * channels * size,),
+        channels,
+        points,
+        outputs,
+        size,
     )
-    off = offsets((depth.window,), (depth.dilation * flat * channels * size,), channels, size)
-    sums(v, off, w, p, outputs, steps, Finish())
-    start, r = beginning(finish.bias, outputs, x.dtype), finish.residual
-    dump = _room("dump", (outputs + WIDTH,), x)
-    ys, rs = table(_four(y.strides)), table(_four(y.strides if r is None else r.strides))
-    counts, limits = table((batch, depth.output, *tiles)), table((rows.output, columns.output))
-    pa, ya, ra, sa, da = address(p), address(y), 0 if r is None else address(r), address(start), address(dump)
-    step = made * outputs * size
-
-    def results(first: int, last: int) -> None:
-        _outputs(
-            item,
-            size,
-            m,
-            first,
-            last,
-            counts,
-            pa,
-            step,
-            sa,
-            ra,
-            rs,
-            nothing,
-            ya,
-            ys,
-            limits,
-            outputs,
-            da,
-            low,
-            high,
-        )
-
-    shared(results, made, made * outputs * points)
-    return y
+    return _Geometry(
+        (points, read, channels),
+        (points, made, outputs),
+        steps,
+        table((batch, deep, *tiles)),
+        table((batch, depth.output, *tiles)),
+        table(_four(x)),
+        table(_four(y)),
+        table(_four(y if residual is None else residual)),
+        table((depth.size, rows.size, columns.size)),
+        table((depth.low, rows.low, columns.low)),
+        table((rows.output, columns.output)),
+    )
