@@ -104,7 +104,7 @@ def test_results_do_not_depend_on_how_an_array_lies_in_memory(backend, use, door
         assert_same(backend.numpy(strange), before)  # and the call has left it alone
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @thinned("door", DOORS, every=4)
 def test_read_only_arrays_are_read_and_results_are_writeable(backend, use, door):
     x = X.copy()
@@ -114,7 +114,7 @@ def test_read_only_arrays_are_read_and_results_are_writeable(backend, use, door)
         assert not np.shares_memory(result, x)
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize(
     "function", ["pad", "conv", "dense", "unfold", "max_pool", "avg_pool", "reduce_window"]
 )
@@ -144,7 +144,7 @@ def test_kernels_and_biases_may_lie_strangely_too(backend):
     assert_close(backend.numpy(xconv.conv(x, strange_w, strange_b)), plain)
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 def test_byte_order_and_alignment_of_numpy_arrays():
     swapped = X.astype(">f4")
     raw = np.zeros(X.nbytes + 1, "uint8")

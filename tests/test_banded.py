@@ -78,7 +78,7 @@ CASES = {
 }
 
 
-@pytest.mark.backends("numpy", "strict", "torch", "jax", "cupy")  # chunks of Dask are NumPy's
+@pytest.mark.backends("numpy", "fast", "strict", "torch", "jax", "cupy")  # chunks of Dask are NumPy's
 @pytest.mark.parametrize("name", CASES)
 def test_it_gives_the_direct_sum(backend, name):
     problem = CASES[name]
@@ -87,7 +87,7 @@ def test_it_gives_the_direct_sum(backend, name):
     assert_close(computed(backend, x, w, problem), expected(x, w, problem))
 
 
-@pytest.mark.backends("numpy", "strict", "torch", "jax", "cupy")
+@pytest.mark.backends("numpy", "fast", "strict", "torch", "jax", "cupy")
 @pytest.mark.parametrize("name", ["colours", "image", "groups-several"])
 @pytest.mark.parametrize("dtype", ["float64", "complex64", "complex128"])
 def test_every_floating_dtype(backend, name, dtype):
@@ -98,7 +98,7 @@ def test_every_floating_dtype(backend, name, dtype):
     assert_close(y, expected(x, w, problem))
 
 
-@pytest.mark.backends("numpy", "strict", "torch", "jax", "cupy")
+@pytest.mark.backends("numpy", "fast", "strict", "torch", "jax", "cupy")
 @pytest.mark.parametrize("name", CASES)
 def test_integers_held_in_floats_are_summed_exactly(backend, name):
     problem = dataclasses.replace(CASES[name], direct=True)
@@ -107,7 +107,7 @@ def test_integers_held_in_floats_are_summed_exactly(backend, name):
     assert_same(computed(backend, x, w, problem), expected(x, w, problem).astype("float32"))
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 def test_a_bound_kernel_serves_every_tile(backend):
     whole = problem_of((30, 31), (4, 5))
     x, w = arrays(whole)
@@ -118,7 +118,7 @@ def test_a_bound_kernel_serves_every_tile(backend):
         assert_close(banded.run(part, bound, tile, backend.xp), expected(part, w, tile))
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize("name", ["image", "image-whole-bands", "colours", "groups-several", "line"])
 def test_the_result_may_be_put_where_it_belongs(backend, name):
     problem = CASES[name]
@@ -131,7 +131,7 @@ def test_the_result_may_be_put_where_it_belongs(backend, name):
         assert np.shares_memory(y, out)
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize("form", ["image", "line"])
 def test_a_value_that_is_not_finite_stays_within_its_bands(backend, form):
     """As the documentation says: it reaches the outputs computed beside those that read it, and no others."""
@@ -179,7 +179,7 @@ def test_it_says_why_it_refuses(text):
     assert banded.why_not(REFUSALS[text], NUMPY) == text
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize("name", CASES)
 def test_the_cost_is_what_is_done(backend, name):
     problem = CASES[name]
@@ -199,7 +199,7 @@ LARGE = {
 }
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize("name", LARGE)
 def test_it_needs_its_result_and_the_workspace_it_says(name):
     import array_api_compat.numpy as xp

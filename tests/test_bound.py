@@ -13,6 +13,8 @@ from xconv._algorithms import ALGORITHMS
 from xconv._engine import KERNELS
 from xconv._explain import PLANNED
 
+pytestmark = pytest.mark.backends("numpy", "fast")
+
 X = numbers((2, 9, 8, 4), seed=1)
 W, B = numbers((3, 3, 4, 6), seed=2), numbers((6,), seed=3)
 MIX, EACH = numbers((1, 1, 8, 6), seed=4), numbers((3, 3, 4, 2), seed=5)

@@ -68,7 +68,7 @@ def beyond_its_result(call):
     return peak - results, results
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_needs_its_result_and_the_workspace(name):
     if name == "depthwise" and np.__version__.startswith("2.0."):
@@ -79,7 +79,7 @@ def test_a_call_needs_its_result_and_the_workspace(name):
     assert beyond <= WORKSPACE + OWN_OBJECTS
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize("threads", [1, 2, 4, 8])
 @pytest.mark.parametrize("name", ["im2col", "winograd", "banded", "max_pool", "residual", "conv_transpose"])
 def test_so_does_a_call_that_is_shared_out(monkeypatch, name, threads):
@@ -87,6 +87,7 @@ def test_so_does_a_call_that_is_shared_out(monkeypatch, name, threads):
     for module, attribute, value in (
         (_plan, "cores", lambda: 8),
         (_plan, "CPU", _plan.CPU._replace(start=0.0, call=0.0)),
+        (_plan, "FAST", _plan.FAST._replace(start=0.0, call=0.0)),
         (_extents, "GRAIN", 1e-5),
         (_extents, "WORTH", 0.0),
     ):
@@ -108,7 +109,7 @@ PLANS = {
 }
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize("name", PLANS)
 def test_so_does_a_planned_call(name):
     w, options = PLANS[name]
@@ -118,7 +119,7 @@ def test_so_does_a_planned_call(name):
     assert beyond <= WORKSPACE + OWN_OBJECTS
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 def test_so_do_fourier_transforms_where_their_kernel_and_a_block_fit():
     x = numbers((4, 150, 150, 8))
     with xconv.config(workspace=2**22):
@@ -129,7 +130,7 @@ def test_so_do_fourier_transforms_where_their_kernel_and_a_block_fit():
     assert planned <= 2**22 + OWN_OBJECTS
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 def test_an_algorithm_that_exceeds_the_workspace_is_not_chosen():
     x, w = numbers((1, 128, 128, 4)), numbers((31, 31, 4, 8))
     assert xconv.explain(xconv.conv, x, w).algorithm == "fft"
@@ -165,7 +166,7 @@ HEAVY = (
 HEAVY_LAYERS = dict(layers())
 
 
-@pytest.mark.backends("numpy")
+@pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize("name", HEAVY_LAYERS)
 def test_by_default_no_layer_needs_more_than_64_mib(name):
     layer = HEAVY_LAYERS[name]

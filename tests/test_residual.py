@@ -73,7 +73,7 @@ def test_every_algorithm(backend, algorithm):
     assert_close(y, xconv.conv(X, w, padding="same", algorithm="im2col") + R)
 
 
-@pytest.mark.backends("numpy", "torch", "dask", "jax")
+@pytest.mark.backends("numpy", "fast", "torch", "dask", "jax")
 def test_the_fourier_transform(backend):
     y = backend.call(xconv.conv, X, W, padding="same", residual=R, algorithm="fft")
     assert_close(y, xconv.conv(X, W, padding="same") + R)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xconv._adaptive import adaptive_avg_pool, adaptive_max_pool
+from xconv._algorithms import compiled_movers
 from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv
 from xconv._engine import Planned, only_plan
 from xconv._errors import door, refuse
@@ -145,6 +146,8 @@ def _lines(name: str, plan: Plan) -> list[str]:
             f"input dilation {a.input_dilation} -> {a.output}"
         )
     lines.append(f"  on {plan.traits.namespace} arrays, workspace {_size(plan.workspace)}")
+    if movers := compiled_movers(plan.algorithm, problem):
+        lines.append(f"  compiled: {', '.join(movers)}")
     if plan.traits.chunked:
         lines.append(
             "  each chunk, with its halo, is planned again when it is computed; as one piece it would be:"

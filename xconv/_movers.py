@@ -74,7 +74,7 @@ def written(x: Array, problem: T, xp: Namespace) -> tuple[Array, T]:
 
 @lru_cache(maxsize=4096)
 def _padding(problem: T) -> tuple[tuple[Array, ...], tuple[int, ...], T]:
-    """For compiled movers, maps that write the padding out, the sizes that gives, and what is left to do; or no maps."""
+    """For compiled movers: maps that write the padding out, if any; the sizes that gives; what is left to do."""
     if not any(a.low or a.high for a in problem.axes):
         return (), (), problem
     maps = tuple(compiled().maps(a.size, -a.low, a.size + a.high, 1, "constant") for a in problem.axes)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from xconv._algorithms import banded, depthwise, direct, fft, im2col, pointwise, winograd
 from xconv._algorithms._cost import Cost
-from xconv._geometry import ConvProblem
+from xconv._geometry import ConvProblem, Problem, WindowProblem
 from xconv._namespace import Array, Namespace, Traits
 
 
@@ -36,6 +36,19 @@ FINISHING = (
     "depthwise",
     "winograd",
 )  # whose compiled forms take a last argument: bias, residual, bounds
+
+
+def compiled_movers(algorithm: str, problem: Problem) -> tuple[str, ...]:
+    """The names of the compiled movers that take part, where there are any."""
+    if not problem.fast:
+        return ()
+    if isinstance(problem, WindowProblem):
+        return ("gathered", "running")
+    own = {"direct": "convolved", "depthwise": "depthwise", "im2col": "columns"}.get(algorithm)
+    if algorithm == "winograd" and winograd.is_compiled(problem):
+        own = "winograd"
+    return ("gathered",) if own is None else ("gathered", own)
+
 
 ALGORITHMS: dict[str, Algorithm] = {
     module.__name__.rpartition(".")[2]: module

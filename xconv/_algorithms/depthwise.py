@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xconv._algorithms._cost import Cost
 from xconv._finish import PLAIN, Finish
-from xconv._geometry import ConvProblem
+from xconv._geometry import ConvProblem, padded_pixels
 from xconv._movers import tap_slices, weighted_windows
 from xconv._namespace import Array, Namespace, Traits, compiled, empty_like
 
@@ -22,7 +22,9 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     """Every tap reads its part of the input and adds its product to the output: in one go, or by way of a product."""
     output = problem.pixels * problem.channels_out * problem.itemsize
     if problem.fast:
-        return Cost(0, 2 * output + problem.taps * output // 4, 1, 0)
+        repeated = problem.channels_out > problem.channels_in
+        kept = padded_pixels(problem) * problem.channels_out * problem.itemsize if repeated else 0
+        return Cost(0, 2 * output + problem.taps * output // 4 + 2 * kept, 1, kept)
     bound = problem.taps * _pixels(problem) * problem.channels_out * problem.itemsize
     if traits.threads and problem.channels_out == problem.channels_in:
         row = max(problem.outputs[-1], 1)

@@ -78,7 +78,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     made = tiles * problem.batch * prod(a.output for a in rest)
     taps = prod(a.window for a in rest)
     bound = points * taps * inputs * outputs * size
-    if _is_compiled(problem):
+    if is_compiled(problem):
         products = 2 * points * taps * made * inputs * outputs
         moved = size * points * (2 * read * inputs + 2 * made * outputs)
         kept = size * points * (read * inputs + made * outputs)
@@ -118,7 +118,7 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
         w, (prod(w.shape[: len(others)]), 3 ** len(axes), problem.channels_in * problem.channels_out)
     )
     w = matmul(_matrix(1, m, len(axes), w.dtype, xp, w), w, xp)
-    if _is_compiled(problem):
+    if is_compiled(problem):
         taps, points, _ = w.shape
         w = xp.reshape(w, (taps, points, problem.channels_in, problem.channels_out))
         w = xp.reshape(
@@ -137,7 +137,7 @@ def run(
     last: Finish = PLAIN,
 ) -> Array:
     """Tiles of the input, (points, tiles, C) @ (points, C, O), tiles of the output."""
-    if _is_compiled(problem):
+    if is_compiled(problem):
         y = (
             empty_like(x, (problem.batch, *problem.outputs, problem.channels_out), x.dtype)
             if out is None
@@ -187,7 +187,7 @@ def _transformed(problem: ConvProblem) -> tuple[int, ...]:
     return tuple(i for i, a in enumerate(problem.axes) if _suits(a))[-2:]
 
 
-def _is_compiled(problem: ConvProblem) -> bool:
+def is_compiled(problem: ConvProblem) -> bool:
     """Over the last two axes, with at most one before them."""
     spatial = len(problem.axes)
     return problem.fast and spatial < 4 and _transformed(problem) == (spatial - 2, spatial - 1)

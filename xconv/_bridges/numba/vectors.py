@@ -32,7 +32,6 @@ WIDTH, _REGISTERS = _machine()
 MOST = 4 if _REGISTERS == 32 else 2  # vectors of outputs that are summed at once
 # Pixels that are summed at once with so many vectors of outputs: all sums and one term of each fit the registers.
 PIXELS_1, PIXELS_2, PIXELS_3, PIXELS_4 = (12, 12, 8, 6) if _REGISTERS == 32 else (8, 5, 1, 1)
-LANE_PIXELS = 8 if _REGISTERS == 32 else 6
 
 
 class Lanes:
@@ -145,13 +144,6 @@ class Lanes:
             both[-1].add_incoming(bound, inside)
         return both
 
-    def larger(self, value: Any, best: Any) -> Any:
-        """The larger one, or NaN where either is."""
-        value_wins = self.b.or_(
-            self.b.fcmp_ordered(">", value, best), self.b.fcmp_unordered("uno", value, value)
-        )
-        return self.b.select(value_wins, value, best)
-
     def loop(self, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
         """``count`` times, at least once: what the body makes of the index and of what it made last."""
         before = self.b.block
@@ -179,9 +171,9 @@ class Lanes:
 def sum_rows(context, vectors, several, item, x, px, off, count, w, start, y, py, r, pr, left, low, high):
     """Sums over ``count`` numbers of each of ``several`` pixels times ``vectors`` vectors of weights.
 
-    Byte addresses: pixels at ``x + px[p]``, their numbers ``off[k]`` behind; the weights at ``w``, one row after the other;
-    what the sums begin with at ``start``, and where ``r`` is not 0 also at ``r + pr[p]``; results, of which ``left``
-    remain, at ``y + py[p]``, held between ``low`` and ``high``. ``item`` is any number of the type.
+    Byte addresses: pixels at ``x + px[p]``, their numbers ``off[k]`` behind; the weights at ``w``, one row after the
+    other; what the sums begin with at ``start``, and where ``r`` is not 0 also at ``r + pr[p]``; results, of which
+    ``left`` remain, at ``y + py[p]``, held between ``low`` and ``high``. ``item`` is any number of the type.
     """
     v, pixels = vectors.literal_value, several.literal_value
 
@@ -228,51 +220,3 @@ def sum_rows(context, vectors, several, item, x, px, off, count, w, start, y, py
 
     words = (types.int64,) * 11
     return types.void(vectors, several, item, *words, item, item), generate
-
-
-@intrinsic(prefer_literal=True)
-def reduce_lanes(context, kind, single, item, x, px, off, count, w, woff, start, y, py, left, low, high):
-    """One vector of channels of several pixels, reduced over ``count`` taps.
-
-    ``kind`` is 0 for sums of products with the weights at ``w + woff[t]``, 1 for sums, 2 for the largest; the rest is
-    as in `sum_rows`. ``start`` is what it begins with, and ``low`` and ``high`` hold for sums of products only.
-    """
-    pixels = 1 if single.literal_value else LANE_PIXELS
-    which = kind.literal_value
-
-    def generate(context, b, signature, arguments):
-        _, _, _, x, px, off, count, w, woff, start, y, py, left, low, high = arguments
-        m = Lanes(b, signature.args[2])
-        places = [ir.Constant(I64, p) for p in range(pixels)]
-        xs = [b.add(x, m.word(px, p)) for p in places]
-        mask = m.first_lanes(left)
-        first = m.load(start)
-
-        def taps(read: Callable[[Any], Any]) -> list[Any]:
-            def body(t: Any, made: list[Any]) -> list[Any]:
-                offset = m.word(off, t)
-                values = [read(b.add(place, offset)) for place in xs]
-                if which == 0:
-                    weight = read(b.add(w, m.word(woff, t)))
-                    return [m.multiplied(v, weight, one) for v, one in zip(values, made, strict=True)]
-                if which == 1:
-                    return [b.fadd(one, v) for v, one in zip(values, made, strict=True)]
-                return [m.larger(v, one) for v, one in zip(values, made, strict=True)]
-
-            made = m.loop(count, [first] * pixels, body)
-            if which == 0:
-                made = m.clamped_all(made, low, high)
-            return made
-
-        ys = [b.add(y, m.word(py, p)) for p in places]
-        with b.if_else(b.icmp_signed(">=", left, ir.Constant(I64, m.lanes))) as (whole, part):
-            with whole:
-                for one, place in zip(taps(m.load), ys, strict=True):
-                    m.store(one, place)
-            with part:
-                for one, place in zip(taps(lambda address: m.masked_load(address, mask)), ys, strict=True):
-                    m.masked_store(one, place, mask)
-        return context.get_dummy_value()
-
-    words = (types.int64,) * 10
-    return types.void(kind, single, item, *words, item, item), generate

@@ -1,0 +1,131 @@
+"""Depthwise convolutions and the reductions of pools: channels stay side by side, padding is never written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numba import njit
+
+from xconv._bridges.numba.arrays import Array, address, beginning, numbers
+from xconv._bridges.numba.maxima import first_maximum
+from xconv._bridges.numba.reductions import MAX, MIN, PIXELS, PRODUCTS, SUM, reduce_rows
+from xconv._bridges.numba.taps import byte_steps, can, geometry, met, padding, place_taps
+from xconv._bridges.numba.vectors import WIDTH
+from xconv._finish import PLAIN, Finish
+from xconv._geometry import Axis
+
+__all__ = ["can", "depthwise", "first_maximum", "running"]
+
+CHUNK = 2**15  # bytes of weights that are gone through for all pixels before those of the next channels
+# Windows and strides of rows whose taps are read once for all pixels; others gain little or are rare.
+OWN = frozenset({(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)})
+
+
+@lru_cache(maxsize=64)
+def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
+    """Compiled for rows of ``window`` taps whose windows are ``stride`` apart; with (1, 1) every tap is a row."""
+
+    @njit(nogil=True, cache=True)
+    def reduce(
+        item, size, batch, shape, x, xs, w, start, next_start, nothing, y, ys, r, rs, channels, chunk, low, high
+    ):  # fmt: skip
+        windows, strides, dilations, lows, sizes, outputs = shape
+        along = 1 if window > 1 else windows[2]  # rows in a row of the window
+        step = xs[3] if window > 1 else xs[3] * strides[2]
+        most = windows[0] * windows[1] * along
+        off, woff = np.empty(max(most, 1), np.int64), np.empty(max(most, 1), np.int64)
+        everywhere, inside = np.empty((max(most, 1), 2), np.int64), np.empty((max(most, 1), 2), np.int64)
+        everywhere[:, 0], everywhere[:, 1] = 0, 2**62
+        reach = (PIXELS - 1) * strides[2] + (windows[2] - 1) * dilations[2]
+        steps = dilations * xs[1:]
+        lanes = WIDTH // size
+        for sample in range(batch):
+            for begin in range(0, channels, chunk):
+                end = min(begin + chunk, channels)
+                seen, count = ((-1, -1), (-1, -1)), 0
+                for o in range(outputs[0]):
+                    i = o * strides[0] - lows[0]
+                    planes = met(i, dilations[0], windows[0], sizes[0])
+                    for p in range(outputs[1]):
+                        j = p * strides[1] - lows[1]
+                        rows = met(j, dilations[1], windows[1], sizes[1])
+                        if seen != (planes, rows):
+                            seen = (planes, rows)
+                            count = place_taps(planes, rows, along, windows, steps, off, woff)
+                            woff *= channels * size
+                        at = x + sample * xs[0] + i * xs[1] + j * xs[2]
+                        to = y + sample * ys[0] + o * ys[1] + p * ys[2]
+                        beside = r + sample * rs[0] + o * rs[1] + p * rs[2]
+                        for q in range(0, outputs[2], PIXELS):
+                            k = q * strides[2] - lows[2]
+                            some = min(outputs[2] - q, PIXELS)
+                            edge = some < PIXELS or k < 0 or k + reach >= sizes[2] or count == 0
+                            table = everywhere.ctypes.data
+                            if edge:
+                                table = inside.ctypes.data
+                                for t in range(count):
+                                    if window > 1:
+                                        inside[t] = met(k, 1, (some - 1) * strides[2] + window, sizes[2])
+                                    else:
+                                        u = k + t % along * dilations[2]
+                                        inside[t] = met(u, strides[2], some, sizes[2])
+                                if count == 0:  # one row of nothing
+                                    off[0], woff[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
+                            for c in range(begin, end, lanes):
+                                d = c * size
+                                reduce_rows(
+                                    kind, window, stride, item, at + k * xs[3] + d, step, off.ctypes.data,
+                                    max(count, 1), edge, table, nothing, w + d, woff.ctypes.data, channels * size,
+                                    start + c * next_start, to + q * ys[3] + d, ys[3], some,
+                                    0 if r == 0 else beside + q * rs[3] + d, rs[3], channels - c, low, high,
+                                )  # fmt: skip
+
+    made: Callable[..., None] = reduce
+    return made
+
+
+def _own(axis: Axis) -> tuple[int, int]:
+    """The kind of row that is compiled for the last axis."""
+    row = axis.window, axis.stride
+    return row if axis.dilation == 1 and row in OWN else (1, 1)
+
+
+def depthwise(x: Array, w: Array, axes: tuple[Axis, ...], y: Array, finish: Finish = PLAIN) -> Array:
+    """Windows of x (N, *n, C), padded as the axes say, times weights (T, C * M), summed channel by channel.
+
+    The result, in y (N, *out, C * M), has its channels in the order of those of x, M for each.
+    """
+    channels, r, size = y.shape[-1], finish.residual, y.itemsize
+    if not y.size:
+        return y
+    if channels != x.shape[-1]:
+        x = np.repeat(x, channels // x.shape[-1], axis=-1)
+    w, lanes = np.ascontiguousarray(w), WIDTH // size
+    item, low, high = numbers(y.dtype, finish.low, finish.high)
+    start, (_kept, nothing) = beginning(finish.bias, channels, y.dtype), padding(0.0, y.dtype)
+    chunk = max(CHUNK // (len(w) * WIDTH), 1) * lanes
+    _reducer(PRODUCTS, *_own(axes[-1]))(
+        item, size, y.shape[0], geometry(axes), address(x), byte_steps(x.strides), address(w), address(start), size,
+        nothing, address(y), byte_steps(y.strides), 0 if r is None else address(r),
+        byte_steps(y.strides if r is None else r.strides), channels, chunk, low, high,
+    )  # fmt: skip
+    return y
+
+
+_KINDS = {"sum": (SUM, 0.0), "max": (MAX, float("-inf")), "min": (MIN, float("inf"))}
+
+
+def running(x: Array, axes: tuple[Axis, ...], reduction: str, y: Array) -> Array:
+    """Windows of x (N, *n, C), padded by the identity as the axes say, reduced to y (N, *out, C); NaN stays NaN."""
+    if not y.size:
+        return y
+    kind, value = _KINDS[reduction]
+    item, low, high = numbers(y.dtype, float("-inf"), float("inf"))
+    (_kept, nothing), ys = padding(value, y.dtype), byte_steps(y.strides)
+    _reducer(kind, *_own(axes[-1]))(
+        item, y.itemsize, y.shape[0], geometry(axes), address(x), byte_steps(x.strides), 0, nothing, 0,
+        nothing, address(y), ys, 0, ys, y.shape[-1], y.shape[-1], low, high,
+    )  # fmt: skip
+    return y
