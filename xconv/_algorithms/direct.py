@@ -10,6 +10,7 @@ from xconv._namespace import Array, Namespace, Traits, compiled, empty_like
 from xconv._products import matmul
 
 VECTOR = 64  # bytes that compiled code adds up at once
+BEGIN = 100  # bytes of traffic that take as long as beginning and ending the sums of a pixel
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
@@ -39,7 +40,8 @@ def _compiled_cost(problem: ConvProblem, inputs: int, outputs: int) -> Cost:
     lanes = VECTOR // size
     filled = -(-outputs // lanes) * lanes
     weights = problem.taps * inputs * filled * groups * size
-    moved = 2 * weights + size * problem.pixels * problem.channels_out
+    sums = problem.pixels * groups * -(-filled // (4 * lanes))  # each begins and ends apart from its products
+    moved = 2 * weights + size * problem.pixels * problem.channels_out + BEGIN * sums
     flops = problem.flops * filled // max(outputs, 1)
     return Cost(flops, moved, 2, 0, bind_bytes=2 * weights, bound=weights)
 

@@ -82,9 +82,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
         products = 2 * points * taps * made * inputs * outputs
         moved = size * points * (2 * read * inputs + 2 * made * outputs)
         kept = size * points * (read * inputs + made * outputs)
-        return Cost(
-            products, moved + 2 * bound, 4, kept, 2 * bound // size * 3 ** len(axes), 4 * bound, bound, m
-        )
+        return Cost(products, moved + 2 * bound, 4, kept, bind_bytes=3 * bound, bound=bound, step=m)
     flops = 2 * points * (points * read * inputs + taps * made * inputs * outputs + results * made * outputs)
     moved = size * (
         4 * points * read * inputs
@@ -112,19 +110,14 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     """(taps of the other axes, points, C, O); packed (points, taps C O) for compiled code."""
     axes, m = _transformed(problem), _outputs(problem)
+    if is_compiled(problem):
+        return compiled().winograd_kernel(w, m)
     others = [i for i in range(len(problem.axes)) if i not in axes]
     w = xp.permute_dims(w, (*others, *axes, len(problem.axes), len(problem.axes) + 1))
     w = xp.reshape(
         w, (prod(w.shape[: len(others)]), 3 ** len(axes), problem.channels_in * problem.channels_out)
     )
     w = matmul(_matrix(1, m, len(axes), w.dtype, xp, w), w, xp)
-    if is_compiled(problem):
-        taps, points, _ = w.shape
-        w = xp.reshape(w, (taps, points, problem.channels_in, problem.channels_out))
-        w = xp.reshape(
-            xp.permute_dims(w, (1, 0, 2, 3)), (points, taps * problem.channels_in, problem.channels_out)
-        )
-        return compiled().packed_rows(w)
     return xp.reshape(w, (*w.shape[:2], problem.channels_in, problem.channels_out))
 
 

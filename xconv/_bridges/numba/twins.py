@@ -5,7 +5,7 @@ from xconv._bridges.numba.direct import convolved, packed_rows
 from xconv._bridges.numba.gathering import can_gather, gathered, maps
 from xconv._bridges.numba.lanes import depthwise, running
 from xconv._bridges.numba.maxima import first_maximum
-from xconv._bridges.numba.winograd import winograd
+from xconv._bridges.numba.winograd import winograd, winograd_kernel
 
 __all__ = [
     "can_gather",
@@ -19,4 +19,5 @@ __all__ = [
     "packed_rows",
     "running",
     "winograd",
+    "winograd_kernel",
 ]

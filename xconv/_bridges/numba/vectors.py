@@ -31,7 +31,7 @@ def _machine() -> tuple[int, int]:
 WIDTH, _REGISTERS = _machine()
 MOST = 4 if _REGISTERS == 32 else 2  # vectors of outputs that are summed at once
 # Pixels that are summed at once with so many vectors of outputs: all sums and one term of each fit the registers.
-PIXELS_1, PIXELS_2, PIXELS_3, PIXELS_4 = (12, 12, 8, 6) if _REGISTERS == 32 else (8, 5, 1, 1)
+PIXELS_1, PIXELS_2, PIXELS_3, PIXELS_4 = (14, 10, 7, 6) if _REGISTERS == 32 else (8, 5, 1, 1)
 
 
 class Lanes:

@@ -18,10 +18,10 @@ from numba.extending import intrinsic
 from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros_at
 from xconv._bridges.numba.direct import Steps, sums
 from xconv._bridges.numba.sharing import shared
-from xconv._bridges.numba.vectors import I64, WIDTH, Lanes
+from xconv._bridges.numba.vectors import I64, MOST, WIDTH, Lanes
 from xconv._finish import Finish
 from xconv._geometry import Axis
-from xconv._scratch import spare
+from xconv._scratch import aligned, spare
 
 
 def _input_2(b: Any, m: Any, d: list[Any]) -> list[Any]:
@@ -55,6 +55,26 @@ def _output_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
         m.multiplied(two, q, t),
         m.multiplied(four, p, s),
         b.fadd(m.multiplied(eight, q, t), d[5]),
+    ]
+
+
+def _kernel_2(b: Any, m: Any, d: list[Any]) -> list[Any]:
+    half = m.constant(1 / 2)
+    ends, middle = b.fmul(half, b.fadd(d[0], d[2])), b.fmul(half, d[1])
+    return [d[0], b.fadd(ends, middle), b.fsub(ends, middle), d[2]]
+
+
+def _kernel_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
+    ends, middle = b.fmul(m.constant(-1 / 6), b.fadd(d[0], d[2])), b.fmul(m.constant(-1 / 6), d[1])
+    far = m.multiplied(m.constant(1 / 24), d[0], b.fmul(m.constant(1 / 6), d[2]))
+    near = b.fmul(m.constant(1 / 12), d[1])
+    return [
+        b.fmul(m.constant(1 / 4), d[0]),
+        b.fadd(ends, middle),
+        b.fsub(ends, middle),
+        b.fadd(far, near),
+        b.fsub(far, near),
+        d[2],
     ]
 
 
@@ -131,6 +151,59 @@ def _from_points(context, outputs, item, p, step, start, residuals, places, chan
         return context.get_dummy_value()
 
     return types.void(outputs, item, *(types.int64,) * 7, item, item), generate
+
+
+@intrinsic(prefer_literal=True)
+def _kernel_to_points(context, outputs, item, w, row, column, u, step, left):
+    """The 3 by 3 numbers of one vector of outputs, ``row`` and ``column`` bytes apart, to points ``step`` apart."""
+    m = outputs.literal_value
+
+    def generate(context, b, signature, arguments):
+        _, _, w, row, column, u, step, left = arguments
+        l = Lanes(b, signature.args[1])
+        mask, three = l.first_lanes(left), range(3)
+        down = [b.mul(row, ir.Constant(I64, i)) for i in three]
+        along = [b.mul(column, ir.Constant(I64, j)) for j in three]
+        tile = [[l.masked_load(b.add(b.add(w, down[i]), along[j]), mask) for j in three] for i in three]
+        for points in _both(b, l, {2: _kernel_2, 4: _kernel_4}[m], tile):
+            for value in points:
+                l.store(value, u)
+                u = b.add(u, step)
+        return context.get_dummy_value()
+
+    return types.void(outputs, item, *(types.int64,) * 6), generate
+
+
+@njit(nogil=True, cache=True)
+def _kernels(item, size, m, taps, channels, outputs, w, ws, u, step):
+    """All kernels (T, 3, 3, C, O), as `packed_rows` would lay out their points (P, T C, O)."""
+    lanes, terms = WIDTH // size, taps * channels
+    width = (outputs + lanes - 1) // lanes * lanes
+    for begin in range(0, width, MOST * lanes):
+        row = min(width - begin, MOST * lanes) * size
+        for term in range(terms):
+            of = w + term // channels * ws[0] + term % channels * ws[3]
+            at = u + terms * begin * size + term * row
+            for o in range(begin, begin + row // size, lanes):
+                to = at + (o - begin) * size
+                if m == 4:
+                    _kernel_to_points(4, item, of + o * size, ws[1], ws[2], to, step, outputs - o)
+                else:
+                    _kernel_to_points(2, item, of + o * size, ws[1], ws[2], to, step, outputs - o)
+
+
+def winograd_kernel(w: Array, m: int) -> Array:
+    """Kernels (3, 3, C, O), or with any axes before, transformed and packed: (points, T C * O')."""
+    *before, _, _, channels, outputs = w.shape
+    w = np.ascontiguousarray(w).reshape(prod(before), 3, 3, channels, outputs)
+    lanes, points = WIDTH // w.itemsize, (m + 2) ** 2
+    row = w.shape[0] * channels * (-(-outputs // lanes) * lanes)
+    u = aligned(points * row, w.dtype).reshape(points, row)
+    item, *_ = numbers(w.dtype, 0.0, 0.0)
+    _kernels(
+        item, w.itemsize, m, w.shape[0], channels, outputs, address(w), table(w.strides[:-1]), address(u), u.strides[0]
+    )  # fmt: skip
+    return u
 
 
 @njit(nogil=True, cache=True)
