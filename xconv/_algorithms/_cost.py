@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from xconv._geometry import ConvProblem
+
+VECTOR = 64  # bytes that compiled code adds up at once
+PACKED = 1.3  # times as long do products take that BLAS does instead: it packs both operands first
+
 
 class Cost(NamedTuple):
     """Work and memory of one problem done by one algorithm."""
@@ -16,6 +21,11 @@ class Cost(NamedTuple):
     bind_bytes: int = 0
     bound: int = 0  # bytes of the kernel made ready, where it is not the kernel itself
     step: int = 1  # a tile had better have a multiple of so many outputs along every axis
+
+
+def blas_flops(problem: ConvProblem) -> int:
+    """Multiplications and additions of the direct sum by BLAS, in what compiled code would have done meanwhile."""
+    return int(PACKED * problem.flops) if problem.fast else problem.flops
 
 
 def matmul_bytes(rows: int, inner: int, columns: int, itemsize: int, count: int = 1) -> int:

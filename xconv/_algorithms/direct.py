@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from xconv._algorithms._cost import Cost, matmul_bytes
+from xconv._algorithms._cost import VECTOR, Cost, matmul_bytes
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem
 from xconv._movers import tap_slices, written
 from xconv._namespace import Array, Namespace, Traits, compiled, empty_like
 from xconv._products import matmul
 
-VECTOR = 64  # bytes that compiled code adds up at once
 BEGIN = 100  # bytes of traffic that take as long as beginning and ending the sums of a pixel
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xconv._algorithms._cost import Cost, matmul_bytes
+from xconv._algorithms._cost import Cost, blas_flops, matmul_bytes
 from xconv._geometry import ConvProblem
 from xconv._movers import columns
 from xconv._namespace import Array, Namespace, Traits
@@ -21,11 +21,11 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     inner, outputs = problem.taps * (problem.channels_in // groups), problem.channels_out // groups
     product = matmul_bytes(problem.pixels, inner, outputs, problem.itemsize, groups)
     if groups == 1:
-        return Cost(problem.flops, 2 * gathered + product, 3, gathered)
+        return Cost(blas_flops(problem), 2 * gathered + product, 3, gathered)
     output = problem.pixels * problem.channels_out * problem.itemsize
     scattered = 20 * gathered // (problem.channels_in // groups)  # few channels a group are moved one by one
     moved = 4 * gathered + scattered + 2 * output + product
-    return Cost(problem.flops, moved, 5 + groups, 2 * gathered + output)
+    return Cost(blas_flops(problem), moved, 5 + groups, 2 * gathered + output)
 
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:

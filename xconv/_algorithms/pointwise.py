@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xconv._algorithms._cost import Cost, matmul_bytes
+from xconv._algorithms._cost import Cost, blas_flops, matmul_bytes
 from xconv._geometry import ConvProblem
 from xconv._movers import written
 from xconv._namespace import Array, Namespace, Traits
@@ -23,7 +23,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     strided = any(axis.stride > 1 for axis in problem.axes)
     moved = problem.pixels * problem.channels_in * problem.itemsize if strided else 0
     product = matmul_bytes(problem.pixels, problem.channels_in, problem.channels_out, problem.itemsize)
-    return Cost(problem.flops, product + 2 * moved, 1, moved)
+    return Cost(blas_flops(problem), product + 2 * moved, 1, moved)
 
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:

@@ -14,7 +14,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from xconv._algorithms._cost import Cost, matmul_bytes
+from xconv._algorithms._cost import VECTOR, Cost, matmul_bytes
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis, ConvProblem
 from xconv._movers import finished, one_axis_taps, tiled, untiled, written
@@ -79,8 +79,10 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     taps = prod(a.window for a in rest)
     bound = points * taps * inputs * outputs * size
     if is_compiled(problem):
-        products = 2 * points * taps * made * inputs * outputs
-        moved = size * points * (2 * read * inputs + 2 * made * outputs)
+        lanes = VECTOR // size  # numbers that compiled code transforms and adds up at once
+        filled_in, filled = (-(-count // lanes) * lanes for count in (inputs, outputs))
+        products = 2 * points * taps * made * inputs * filled
+        moved = size * points * (2 * read * filled_in + 2 * made * filled)
         kept = size * points * (read * inputs + made * outputs)
         return Cost(products, moved + 2 * bound, 4, kept, bind_bytes=3 * bound, bound=bound, step=m)
     flops = 2 * points * (points * read * inputs + taps * made * inputs * outputs + results * made * outputs)

@@ -44,14 +44,15 @@ def _sums(
     rs,
     steps,
     outputs,
-    groups,
+    group_first,
+    group_last,
     low,
     high,
     least,
     most,
     chunk,
 ):
-    """Pixels ``first`` to ``last``, and outputs ``begin`` to ``end`` of every group.
+    """Pixels ``first`` to ``last`` and outputs ``begin`` to ``end``, of groups ``group_first`` to ``group_last``.
 
     ``steps`` are the bytes from one group to the next, of x, w, start, y and r.
     """
@@ -60,7 +61,7 @@ def _sums(
     apx, apy, apr, aoff = px.ctypes.data, py.ctypes.data, pr.ctypes.data, off.ctypes.data
     at = np.empty(rank, np.int64)
     lanes = WIDTH // size
-    for group in range(groups):
+    for group in range(group_first, group_last):
         done = begin
         while done < end:
             left = outputs - done
@@ -182,7 +183,7 @@ class _Tables(NamedTuple):
     pixels: int
     width: int
     work: int
-    by_outputs: bool  # the weights are the most of what is read
+    split: str  # how large work is shared out
 
 
 @lru_cache(maxsize=4096)
@@ -203,8 +204,15 @@ def _tables(steps: Steps) -> _Tables:
         pixels,
         -(-steps.outputs // lanes) * lanes,
         pixels * len(off) * steps.outputs * steps.groups_count,
-        len(off) * steps.outputs > 64 * pixels,
+        _split(pixels, len(off), steps),
     )
+
+
+def _split(pixels: int, terms: int, steps: Steps) -> str:
+    """By what there is most of: where the weights are the most of what is read, no two threads should read the same."""
+    if terms * steps.outputs <= 64 * pixels:
+        return "pixels"
+    return "groups" if steps.groups_count > 1 else "outputs"
 
 
 def sums(x: Array, w: Array, y: Array, steps: Steps, finish: Finish = PLAIN) -> None:
@@ -220,19 +228,28 @@ def sums(x: Array, w: Array, y: Array, steps: Steps, finish: Finish = PLAIN) -> 
     r = 0 if residual is None else address(residual)
     addresses = (address(x), address(w), address(y))
 
-    def some(first: int, last: int, begin: int, end: int) -> None:
+    def some(
+        first: int = 0,
+        last: int = t.pixels,
+        begin: int = 0,
+        end: int = t.width,
+        group: int = 0,
+        groups: int = steps.groups_count,
+    ) -> None:
         xa, wa, ya = addresses
         _sums(
             item, steps.size, first, last, begin, end, t.shape, xa, t.x, t.off, wa, begins, nothing, ya, t.y, r,
-            t.residual, t.groups, steps.outputs, steps.groups_count, lowest, highest, least, most, CHUNK,
+            t.residual, t.groups, steps.outputs, group, groups, lowest, highest, least, most, CHUNK,
         )  # fmt: skip
 
     if not is_large(t.work):
-        some(0, t.pixels, 0, t.width)
-    elif t.by_outputs:
-        shared(lambda begin, end: some(0, t.pixels, begin, end), t.width, t.work, MOST * WIDTH // steps.size)
+        some()
+    elif t.split == "groups":
+        shared(lambda group, groups: some(group=group, groups=groups), steps.groups_count, t.work)
+    elif t.split == "outputs":
+        shared(lambda begin, end: some(begin=begin, end=end), t.width, t.work, MOST * WIDTH // steps.size)
     else:
-        shared(lambda first, last: some(first, last, 0, t.width), t.pixels, t.work, 24)
+        shared(some, t.pixels, t.work, 24)
 
 
 def convolved(
