@@ -144,6 +144,8 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
     budget = _budget(traits, settings)
 
     def needed(tile: WindowProblem) -> int:
+        if tile.fast:
+            return tile.channels * tile.itemsize * padded_pixels(tile)
         largest = max(tile.batch * prod(tile.outputs), padded_pixels(tile))
         return (
             tile.channels * tile.itemsize * (input_copies(tile) * padded_pixels(tile) + tile.copies * largest)
@@ -153,9 +155,14 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
         taps = sum(axis.window for axis in tile.axes)
         return 3 * taps * padded_pixels(tile) * tile.channels * tile.itemsize / CPU.near
 
-    streamed = min(budget // SHARE, _cache(settings)) if traits.threads else budget
+    if (
+        problem.fast
+    ):  # no temporaries but a copy of the input, if that; what is large is shared out inside of a tile
+        streamed = budget // SHARE
+    else:
+        streamed = min(budget // SHARE, _cache(settings)) if traits.threads else budget
     extents = fitted(problem, needed, streamed)
-    if traits.threads:
+    if traits.threads and not problem.fast:
         extents = grained(problem, extents, seconds)
     memory = needed(tile_of(problem, extents))
     return _finish(Plan(problem, traits, budget, extents, 1, traits.threads, memory))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 from numba import njit
@@ -11,6 +12,7 @@ from numba import njit
 from xconv._bridges.numba.arrays import Array, address, beginning, numbers
 from xconv._bridges.numba.maxima import first_maximum
 from xconv._bridges.numba.reductions import MAX, MIN, PIXELS, PRODUCTS, SUM, reduce_rows
+from xconv._bridges.numba.sharing import TAP, shared
 from xconv._bridges.numba.taps import byte_steps, can, geometry, met, padding, place_taps
 from xconv._bridges.numba.vectors import WIDTH
 from xconv._finish import PLAIN, Finish
@@ -29,7 +31,7 @@ def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
 
     @njit(nogil=True, cache=True)
     def reduce(
-        item, size, batch, shape, x, xs, w, start, next_start, nothing, y, ys, r, rs, channels, chunk, low, high
+        item, size, first, last, shape, x, xs, w, start, next_start, nothing, y, ys, r, rs, channels, chunk, low, high
     ):  # fmt: skip
         windows, strides, dilations, lows, sizes, outputs = shape
         along = 1 if window > 1 else windows[2]  # rows in a row of the window
@@ -41,46 +43,46 @@ def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
         reach = (PIXELS - 1) * strides[2] + (windows[2] - 1) * dilations[2]
         steps = dilations * xs[1:]
         lanes = WIDTH // size
-        for sample in range(batch):
-            for begin in range(0, channels, chunk):
-                end = min(begin + chunk, channels)
-                seen, count = ((-1, -1), (-1, -1)), 0
-                for o in range(outputs[0]):
-                    i = o * strides[0] - lows[0]
-                    planes = met(i, dilations[0], windows[0], sizes[0])
-                    for p in range(outputs[1]):
-                        j = p * strides[1] - lows[1]
-                        rows = met(j, dilations[1], windows[1], sizes[1])
-                        if seen != (planes, rows):
-                            seen = (planes, rows)
-                            count = place_taps(planes, rows, along, windows, steps, off, woff)
-                            woff *= channels * size
-                        at = x + sample * xs[0] + i * xs[1] + j * xs[2]
-                        to = y + sample * ys[0] + o * ys[1] + p * ys[2]
-                        beside = r + sample * rs[0] + o * rs[1] + p * rs[2]
-                        for q in range(0, outputs[2], PIXELS):
-                            k = q * strides[2] - lows[2]
-                            some = min(outputs[2] - q, PIXELS)
-                            edge = some < PIXELS or k < 0 or k + reach >= sizes[2] or count == 0
-                            table = everywhere.ctypes.data
-                            if edge:
-                                table = inside.ctypes.data
-                                for t in range(count):
-                                    if window > 1:
-                                        inside[t] = met(k, 1, (some - 1) * strides[2] + window, sizes[2])
-                                    else:
-                                        u = k + t % along * dilations[2]
-                                        inside[t] = met(u, strides[2], some, sizes[2])
-                                if count == 0:  # one row of nothing
-                                    off[0], woff[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
-                            for c in range(begin, end, lanes):
-                                d = c * size
-                                reduce_rows(
-                                    kind, window, stride, item, at + k * xs[3] + d, step, off.ctypes.data,
-                                    max(count, 1), edge, table, nothing, w + d, woff.ctypes.data, channels * size,
-                                    start + c * next_start, to + q * ys[3] + d, ys[3], some,
-                                    0 if r == 0 else beside + q * rs[3] + d, rs[3], channels - c, low, high,
-                                )  # fmt: skip
+        for begin in range(0, channels, chunk):
+            end = min(begin + chunk, channels)
+            seen, count = ((-1, -1), (-1, -1)), 0
+            for row in range(first, last):
+                p, rest = row % outputs[1], row // outputs[1]
+                o, sample = rest % outputs[0], rest // outputs[0]
+                i = o * strides[0] - lows[0]
+                j = p * strides[1] - lows[1]
+                planes = met(i, dilations[0], windows[0], sizes[0])
+                rows = met(j, dilations[1], windows[1], sizes[1])
+                if seen != (planes, rows):
+                    seen = (planes, rows)
+                    count = place_taps(planes, rows, along, windows, steps, off, woff)
+                    woff *= channels * size
+                at = x + sample * xs[0] + i * xs[1] + j * xs[2]
+                to = y + sample * ys[0] + o * ys[1] + p * ys[2]
+                beside = r + sample * rs[0] + o * rs[1] + p * rs[2]
+                for q in range(0, outputs[2], PIXELS):
+                    k = q * strides[2] - lows[2]
+                    some = min(outputs[2] - q, PIXELS)
+                    edge = some < PIXELS or k < 0 or k + reach >= sizes[2] or count == 0
+                    table = everywhere.ctypes.data
+                    if edge:
+                        table = inside.ctypes.data
+                        for t in range(count):
+                            if window > 1:
+                                inside[t] = met(k, 1, (some - 1) * strides[2] + window, sizes[2])
+                            else:
+                                u = k + t % along * dilations[2]
+                                inside[t] = met(u, strides[2], some, sizes[2])
+                        if count == 0:  # one row of nothing
+                            off[0], woff[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
+                    for c in range(begin, end, lanes):
+                        d = c * size
+                        reduce_rows(
+                            kind, window, stride, item, at + k * xs[3] + d, step, off.ctypes.data,
+                            max(count, 1), edge, table, nothing, w + d, woff.ctypes.data, channels * size,
+                            start + c * next_start, to + q * ys[3] + d, ys[3], some,
+                            0 if r == 0 else beside + q * rs[3] + d, rs[3], channels - c, low, high,
+                        )  # fmt: skip
 
     made: Callable[..., None] = reduce
     return made
@@ -106,11 +108,21 @@ def depthwise(x: Array, w: Array, axes: tuple[Axis, ...], y: Array, finish: Fini
     item, low, high = numbers(y.dtype, finish.low, finish.high)
     start, (_kept, nothing) = beginning(finish.bias, channels, y.dtype), padding(0.0, y.dtype)
     chunk = max(CHUNK // (len(w) * WIDTH), 1) * lanes
-    _reducer(PRODUCTS, *_own(axes[-1]))(
-        item, size, y.shape[0], geometry(axes), address(x), byte_steps(x.strides), address(w), address(start), size,
-        nothing, address(y), byte_steps(y.strides), 0 if r is None else address(r),
-        byte_steps(y.strides if r is None else r.strides), channels, chunk, low, high,
-    )  # fmt: skip
+    reduce, shape, xs, ys = (
+        _reducer(PRODUCTS, *_own(axes[-1])),
+        geometry(axes),
+        byte_steps(x.strides),
+        byte_steps(y.strides),
+    )
+    rs = ys if r is None else byte_steps(r.strides)
+    xa, wa, sa, ya, ra = address(x), address(w), address(start), address(y), 0 if r is None else address(r)
+
+    def some(first: int, last: int) -> None:
+        reduce(
+            item, size, first, last, shape, xa, xs, wa, sa, size, nothing, ya, ys, ra, rs, channels, chunk, low, high
+        )  # fmt: skip
+
+    shared(some, prod(y.shape[:-2]), TAP * y.size * len(w))
     return y
 
 
@@ -124,8 +136,20 @@ def running(x: Array, axes: tuple[Axis, ...], reduction: str, y: Array) -> Array
     kind, value = _KINDS[reduction]
     item, low, high = numbers(y.dtype, float("-inf"), float("inf"))
     (_kept, nothing), ys = padding(value, y.dtype), byte_steps(y.strides)
-    _reducer(kind, *_own(axes[-1]))(
-        item, y.itemsize, y.shape[0], geometry(axes), address(x), byte_steps(x.strides), 0, nothing, 0,
-        nothing, address(y), ys, 0, ys, y.shape[-1], y.shape[-1], low, high,
-    )  # fmt: skip
+    reduce, shape, xs, xa, ya = (
+        _reducer(kind, *_own(axes[-1])),
+        geometry(axes),
+        byte_steps(x.strides),
+        address(x),
+        address(y),
+    )
+    channels = y.shape[-1]
+
+    def some(first: int, last: int) -> None:
+        reduce(
+            item, y.itemsize, first, last, shape, xa, xs, 0, nothing, 0, nothing, ya, ys, 0, ys, channels, channels,
+            low, high,
+        )  # fmt: skip
+
+    shared(some, prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes))
     return y

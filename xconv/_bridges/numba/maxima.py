@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from xconv._bridges.numba.arrays import Array, address, numbers, table
 from xconv._bridges.numba.reductions import PIXELS
+from xconv._bridges.numba.sharing import TAP, shared
 from xconv._bridges.numba.taps import byte_steps, geometry, met, padding, place_taps, three
 from xconv._bridges.numba.vectors import I32, I64, WIDTH, Lanes
 from xconv._geometry import Axis
@@ -101,7 +102,7 @@ def _first_maxima(
 
 
 @njit(nogil=True, cache=True)
-def _maxima(item, size, batch, shape, whole, x, xs, nothing, y, ys, to, tos, channels):
+def _maxima(item, size, start_row, end_row, shape, whole, x, xs, nothing, y, ys, to, tos, channels):
     """``whole`` is where the first window begins in the whole input, and how far apart positions are along the axes."""
     windows, strides, dilations, lows, sizes, outputs = shape
     first, worth = whole
@@ -116,45 +117,45 @@ def _maxima(item, size, batch, shape, whole, x, xs, nothing, y, ys, to, tos, cha
     reach = (PIXELS - 1) * strides[2] + (windows[2] - 1) * dilations[2]
     steps, rises, lanes = dilations * xs[1:], dilations * worth, WIDTH // size
     seen, count = ((-1, -1), (-1, -1)), 0
-    for sample in range(batch):
-        for o in range(outputs[0]):
-            i = o * strides[0] - lows[0]
-            planes = met(i, dilations[0], windows[0], sizes[0])
-            for p in range(outputs[1]):
-                j = p * strides[1] - lows[1]
-                rows = met(j, dilations[1], windows[1], sizes[1])
-                if seen != (planes, rows):
-                    seen = (planes, rows)
-                    count = place_taps(planes, rows, windows[2], windows, steps, off, number)
-                    place_taps(planes, rows, windows[2], windows, rises, rise, number)
-                at = x + sample * xs[0] + i * xs[1] + j * xs[2]
-                values = y + sample * ys[0] + o * ys[1] + p * ys[2]
-                places = to + sample * tos[0] + o * tos[1] + p * tos[2]
-                above = planes[0] * rises[0] + rows[0] * rises[1]
-                base = (first[0] + o * strides[0]) * worth[0] + (first[1] + p * strides[1]) * worth[1]
-                for q in range(0, outputs[2], PIXELS):
-                    k = q * strides[2] - lows[2]
-                    some = min(outputs[2] - q, PIXELS)
-                    edge = some < PIXELS or k < 0 or k + reach >= sizes[2] or count == 0
-                    bounds = everywhere.ctypes.data
-                    start[:] = above
-                    if edge:
-                        bounds = inside.ctypes.data
-                        for t in range(count):
-                            inside[t] = met(k + t % windows[2] * dilations[2], strides[2], some, sizes[2])
-                        if count == 0:  # one tap of nothing
-                            off[0], rise[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
-                        for t in range(some):
-                            before = met(k + t * strides[2], dilations[2], windows[2], sizes[2])
-                            start[t] += before[0] * rises[2]
-                    for c in range(0, channels, lanes):
-                        d = c * size
-                        _first_maxima(
-                            item, at + k * xs[3] + d, xs[3] * strides[2], off.ctypes.data, rise.ctypes.data,
-                            max(count, 1), edge, bounds, nothing, start.ctypes.data,
-                            base + first[2] + q * strides[2], strides[2], values + q * ys[3] + d, ys[3],
-                            places + q * tos[3] + 8 * c, tos[3], some, channels - c,
-                        )  # fmt: skip
+    for row in range(start_row, end_row):
+        p, rest = row % outputs[1], row // outputs[1]
+        o, sample = rest % outputs[0], rest // outputs[0]
+        i = o * strides[0] - lows[0]
+        j = p * strides[1] - lows[1]
+        planes = met(i, dilations[0], windows[0], sizes[0])
+        rows = met(j, dilations[1], windows[1], sizes[1])
+        if seen != (planes, rows):
+            seen = (planes, rows)
+            count = place_taps(planes, rows, windows[2], windows, steps, off, number)
+            place_taps(planes, rows, windows[2], windows, rises, rise, number)
+        at = x + sample * xs[0] + i * xs[1] + j * xs[2]
+        values = y + sample * ys[0] + o * ys[1] + p * ys[2]
+        places = to + sample * tos[0] + o * tos[1] + p * tos[2]
+        above = planes[0] * rises[0] + rows[0] * rises[1]
+        base = (first[0] + o * strides[0]) * worth[0] + (first[1] + p * strides[1]) * worth[1]
+        for q in range(0, outputs[2], PIXELS):
+            k = q * strides[2] - lows[2]
+            some = min(outputs[2] - q, PIXELS)
+            edge = some < PIXELS or k < 0 or k + reach >= sizes[2] or count == 0
+            bounds = everywhere.ctypes.data
+            start[:] = above
+            if edge:
+                bounds = inside.ctypes.data
+                for t in range(count):
+                    inside[t] = met(k + t % windows[2] * dilations[2], strides[2], some, sizes[2])
+                if count == 0:  # one tap of nothing
+                    off[0], rise[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
+                for t in range(some):
+                    before = met(k + t * strides[2], dilations[2], windows[2], sizes[2])
+                    start[t] += before[0] * rises[2]
+            for c in range(0, channels, lanes):
+                d = c * size
+                _first_maxima(
+                    item, at + k * xs[3] + d, xs[3] * strides[2], off.ctypes.data, rise.ctypes.data,
+                    max(count, 1), edge, bounds, nothing, start.ctypes.data,
+                    base + first[2] + q * strides[2], strides[2], values + q * ys[3] + d, ys[3],
+                    places + q * tos[3] + 8 * c, tos[3], some, channels - c,
+                )  # fmt: skip
 
 
 def first_maximum(
@@ -173,8 +174,16 @@ def first_maximum(
     every = three(whole)
     first = (o * a.stride - a.low for o, a in zip((*(0,) * (3 - len(whole)), *origin), every, strict=True))
     place = table((*first, *(prod(a.size for a in every[i + 1 :]) for i in range(3)))).reshape(2, 3)
-    _maxima(
-        item, y.itemsize, y.shape[0], geometry(axes), place, address(x), byte_steps(x.strides), nothing,
-        address(y), byte_steps(y.strides), address(indices), byte_steps(indices.strides), y.shape[-1],
-    )  # fmt: skip
+    shape, xs, ys, to = (
+        geometry(axes),
+        byte_steps(x.strides),
+        byte_steps(y.strides),
+        byte_steps(indices.strides),
+    )
+    xa, ya, ia = address(x), address(y), address(indices)
+
+    def some(first: int, last: int) -> None:
+        _maxima(item, y.itemsize, first, last, shape, place, xa, xs, nothing, ya, ys, ia, to, y.shape[-1])
+
+    shared(some, prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes))
     return y, indices

@@ -13,6 +13,7 @@ from xconv._threads import run_all
 
 WORTH = 8 * 10**6  # multiplications that are worth waking other threads for
 PIECE = 2 * 10**7  # in a piece
+TAP = 4  # that take as long as one tap of one channel where nothing is summed over channels
 
 
 def is_large(multiplications: int) -> bool:
