@@ -22,14 +22,20 @@ Task = Callable[[], None]
 FEW = 8  # threads that are told which CPU to keep off; larger machines have an idle one at hand
 
 
-def run_all(tasks: Iterator[Task], threads: int, around: Callable[[], AbstractContextManager[None]]) -> None:
+def run_all(
+    tasks: Iterator[Task],
+    threads: int,
+    around: Callable[[], AbstractContextManager[None]],
+    hold: Callable[[], AbstractContextManager[object]] | None = None,
+) -> None:
     """Call every task once, on the caller's thread and up to ``threads - 1`` of the crew; the first error is raised.
 
-    Each thread does its share inside ``around()``. A crew that is busy, or that cannot be started at all, is not waited
-    for: the caller does the work. When this function is left, in whatever way, no task is running any more.
+    Each thread does its share inside ``around()``, and everything is done inside ``hold()``, which by default holds
+    BLAS. A crew that is busy, or that cannot be started at all, is not waited for: the caller does the work. When this
+    function is left, in whatever way, no task is running any more.
     """
     share = _Share(tasks, around)
-    with one_blas_thread():
+    with (hold or one_blas_thread)():
         try:
             _crew.offer(share, threads - 1)
             share.work()

@@ -24,24 +24,19 @@ def table(values: tuple[int, ...]) -> Array:
 
 
 @lru_cache(maxsize=64)
-def zeros(count: int, dtype: Any) -> Array:
-    """Zeros, and as many more as a vector may reach beyond them."""
-    return np.zeros(count + MOST * WIDTH, dtype)
+def zeros(count: int, dtype: Any) -> tuple[Array, int]:
+    """Zeros, and as many more as a vector may reach beyond them, and their address; hold both while that is used."""
+    found = np.zeros(count + MOST * WIDTH, dtype)
+    return found, address(found)
 
 
-@lru_cache(maxsize=64)
-def zeros_at(count: int, dtype: Any) -> int:
-    """Where those are."""
-    return address(zeros(count, dtype))
-
-
-def beginning(bias: Array | None, count: int, dtype: Any) -> Array:
-    """What ``count`` sums begin with; vectors may read beyond its end."""
+def beginning(bias: Array | None, count: int, dtype: Any) -> tuple[Array, int]:
+    """What ``count`` sums begin with, and its address; hold both. Vectors may read beyond its end."""
     if bias is None:
         return zeros(count, dtype)
     start = np.zeros(count + MOST * WIDTH, dtype)
     start[:count] = bias
-    return start
+    return start, address(start)
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros_at
+from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros
 from xconv._bridges.numba.sharing import is_large, shared
 from xconv._bridges.numba.vectors import MOST, PIXELS_1, PIXELS_2, PIXELS_3, PIXELS_4, WIDTH, sum_rows
 from xconv._finish import PLAIN, Finish
@@ -220,9 +220,7 @@ def sums(x: Array, w: Array, y: Array, steps: Steps, finish: Finish = PLAIN) -> 
     bias, residual, low, high = finish
     dtype, t = y.dtype, _tables(steps)
     count = steps.outputs * (steps.groups_count if steps.groups[2] else 1)
-    start = None if bias is None else beginning(bias, count, dtype)
-    begins = zeros_at(count, dtype) if start is None else address(start)
-    nothing = zeros_at(0, dtype)
+    (_start, begins), (_zeros, nothing) = beginning(bias, count, dtype), zeros(0, dtype)
     item, least, most = numbers(dtype, float("-inf"), float("inf"))
     _, lowest, highest = numbers(dtype, low, high)
     r = 0 if residual is None else address(residual)

@@ -106,7 +106,7 @@ def depthwise(x: Array, w: Array, axes: tuple[Axis, ...], y: Array, finish: Fini
         x = np.repeat(x, channels // x.shape[-1], axis=-1)
     w, lanes = np.ascontiguousarray(w), WIDTH // size
     item, low, high = numbers(y.dtype, finish.low, finish.high)
-    start, (_kept, nothing) = beginning(finish.bias, channels, y.dtype), padding(0.0, y.dtype)
+    (_start, sa), (_kept, nothing) = beginning(finish.bias, channels, y.dtype), padding(0.0, y.dtype)
     chunk = max(CHUNK // (len(w) * WIDTH), 1) * lanes
     reduce, shape, xs, ys = (
         _reducer(PRODUCTS, *_own(axes[-1])),
@@ -115,14 +115,14 @@ def depthwise(x: Array, w: Array, axes: tuple[Axis, ...], y: Array, finish: Fini
         byte_steps(y.strides),
     )
     rs = ys if r is None else byte_steps(r.strides)
-    xa, wa, sa, ya, ra = address(x), address(w), address(start), address(y), 0 if r is None else address(r)
+    xa, wa, ya, ra = address(x), address(w), address(y), 0 if r is None else address(r)
 
     def some(first: int, last: int) -> None:
         reduce(
             item, size, first, last, shape, xa, xs, wa, sa, size, nothing, ya, ys, ra, rs, channels, chunk, low, high
         )  # fmt: skip
 
-    shared(some, prod(y.shape[:-2]), TAP * y.size * len(w))
+    shared(some, prod(y.shape[:-2]), TAP // 2 * y.size * len(w))
     return y
 
 

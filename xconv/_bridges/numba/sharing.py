@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 
@@ -11,9 +12,13 @@ from xconv._machine import cores
 from xconv._scratch import in_tiles, scratch
 from xconv._threads import run_all
 
-WORTH = 8 * 10**6  # multiplications that are worth waking other threads for
-PIECE = 2 * 10**7  # in a piece
-TAP = 4  # that take as long as one tap of one channel where nothing is summed over channels
+WORTH = 6 * 10**6  # multiplications that are worth waking other threads for
+FEW, PIECE, LONG = (
+    4,
+    3 * 10**6,
+    3 * 10**7,
+)  # pieces of little work; multiplications in one of those, and of more work
+TAP = 8  # that take as long as reading one tap of one channel; in a row of weights it is half as much
 
 
 def is_large(multiplications: int) -> bool:
@@ -27,7 +32,7 @@ def shared(work: Callable[[int, int], object], size: int, multiplications: int, 
         work(0, size)
         return
     units = -(-size // unit)
-    count = min(max(multiplications // PIECE, 2), 64, units)
+    count = min(max(min(multiplications // PIECE, FEW), multiplications // LONG, 2), 64, units)
     count = min(count + count % 2, units)
     cuts = [min(units * i // count * unit, size) for i in range(count + 1)]
 
@@ -35,7 +40,7 @@ def shared(work: Callable[[int, int], object], size: int, multiplications: int, 
         for start, stop in pairwise(cuts):
             yield partial(_do, work, start, stop)
 
-    run_all(pieces(), settings().threads or cores(), scratch)
+    run_all(pieces(), settings().threads or cores(), scratch, nullcontext)
 
 
 def _do(work: Callable[[int, int], object], start: int, stop: int) -> None:

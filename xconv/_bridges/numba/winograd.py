@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros_at
+from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros
 from xconv._bridges.numba.direct import Steps, sums
 from xconv._bridges.numba.sharing import shared
 from xconv._bridges.numba.vectors import I64, MOST, WIDTH, Lanes
@@ -314,7 +314,7 @@ def winograd(
     item, low, high = numbers(y.dtype, finish.low, finish.high)
     size, channels = x.itemsize, x.shape[-1]
     v = _room("points", g.points, x)
-    nothing = zeros_at(max(channels, outputs), x.dtype)
+    _zeros, nothing = zeros(max(channels, outputs), x.dtype)
     xa, va, step = address(x), address(v), v.strides[0]
 
     def inputs(first: int, last: int) -> None:
@@ -323,8 +323,7 @@ def winograd(
     shared(inputs, g.points[1], prod(g.points))
     p = _room("products", g.products, x)
     sums(v, w, p, g.steps)
-    start = beginning(finish.bias, outputs, x.dtype)
-    begins = address(start)
+    _start, begins = beginning(finish.bias, outputs, x.dtype)
     dump = _room("dump", (outputs + WIDTH,), x)
     r = finish.residual
     pa, ya, ra, da, apart = (
