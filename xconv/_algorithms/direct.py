@@ -9,6 +9,7 @@ from xconv._movers import tap_slices, written
 from xconv._namespace import Array, Namespace, Traits, compiled, empty_like
 from xconv._products import matmul
 
+PACKING = 2**17  # bytes of traffic that take as long as beginning to pack the weights
 BEGIN = 100  # bytes of traffic that take as long as beginning and ending the sums of a pixel
 
 
@@ -42,7 +43,7 @@ def _compiled_cost(problem: ConvProblem, inputs: int, outputs: int) -> Cost:
     sums = problem.pixels * groups * -(-filled // (4 * lanes))  # each begins and ends apart from its products
     moved = 2 * weights + size * problem.pixels * problem.channels_out + BEGIN * sums
     flops = problem.flops * filled // max(outputs, 1)
-    return Cost(flops, moved, 2, 0, bind_bytes=2 * weights, bound=weights)
+    return Cost(flops, moved, 2, 0, bind_bytes=2 * weights + PACKING, bound=weights)
 
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
