@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -81,6 +82,47 @@ def test_what_is_not_a_real_number_is_not(dtype):
 
 
 @fast
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "longdouble"])
+def test_nor_are_floats_that_the_processor_has_no_vectors_of(dtype):
+    x, w = X.astype(dtype), W.astype(dtype)
+    for call in (
+        lambda: xconv.conv(x, w, padding=1),
+        lambda: xconv.conv(X, w, padding=1),
+        lambda: xconv.conv(x, W, B.astype(dtype), padding=1),
+        lambda: xconv.max_pool(x, 2),
+        lambda: xconv.max_pool(x, 2, return_indices=True)[1],
+        lambda: xconv.avg_pool(x, 3, padding=1),
+    ):
+        y = call()
+        with xconv.config(fast=False):
+            assert_close(y, call())
+
+
+@fast
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: xconv.max_pool(x, 3, stride=1),
+        lambda x: xconv.max_pool(x, 3, stride=1, nan="omit"),
+        lambda x: xconv.avg_pool(x, 3, stride=1, padding=1),
+        lambda x: xconv.lp_pool(x, 3, stride=1, p=3),
+        lambda x: xconv.max_pool(x.transpose(0, 3, 1, 2), 3, layout="NCHW"),
+    ],
+)
+def test_pools_keep_to_the_workspace(pool):
+    x = numbers((4, 256, 256, 16))
+    pool(x[:1])  # compiles
+    tracemalloc.start()
+    try:
+        with xconv.config(workspace=2**22):
+            y = pool(x)
+        peak = tracemalloc.get_traced_memory()[1] - y.nbytes
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**22 + 2**20
+
+
+@fast
 def test_nor_are_four_spatial_axes():
     x, w = numbers((1, 4, 4, 4, 4, 2)), numbers((2, 2, 2, 2, 2, 3))
     assert not xconv.explain(xconv.conv, x, w).plan.problem.fast
@@ -141,7 +183,9 @@ def test_a_broken_one_is_said_once(fresh, monkeypatch):
     installed(monkeypatch, "99.0")
     monkeypatch.setitem(sys.modules, "xconv._bridges.numba.twins", None)  # importing it fails
     assert bridge.state(wanted=True) == "numba 99.0, loaded by the first call on NumPy arrays"
-    with pytest.warns(UserWarning, match=r"numba 99\.0 is installed but does not work .*config\(fast=False\)"):
+    with pytest.warns(
+        UserWarning, match=r"numba 99\.0 is installed but does not work .*config\(fast=False\)"
+    ):
         y = xconv.conv(X, W)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -28,6 +28,7 @@ from xconv._namespace import (
     empty_like,
     full_like,
     inspect,
+    is_compilable,
     is_compiled,
     is_traced,
     permuted_axes,
@@ -39,7 +40,6 @@ from xconv._tiles import Job, Operands, Place, run, run_chunks
 
 Activation = Callable[[Array], Array]
 
-COMPILED_AXES = 3  # for more there are no compiled movers
 KERNELS = 8  # that are kept
 _keeping = Lock()
 
@@ -110,7 +110,7 @@ def ready(
         0,
         algorithm,
         settings,
-        compilable=dtypes.kind == "float" and len(problem.axes) <= COMPILED_AXES,
+        compilable=is_compilable(xp, dtypes.compute, len(problem.axes)),
         aligned=aligned,
     )
     return Ready(job, {})
@@ -131,7 +131,7 @@ def leave(y: Array, layout: Layout, xp: Namespace, *, batched: bool) -> Array:
 def typed(problem: ConvProblem, dtypes: SumDTypes, extra: int, xp: Namespace, *, cast: bool) -> ConvProblem:
     """The problem with the kind and size of number it is computed in."""
     direct = dtype_kind(xp, dtypes.result) == "integer" or settings().precision == "strict"
-    fast = dtypes.kind == "float" and len(problem.axes) <= COMPILED_AXES and is_compiled(xp)
+    fast = is_compilable(xp, dtypes.compute, len(problem.axes)) and is_compiled(xp)
     if (dtypes.kind, dtypes.itemsize, extra, cast, direct, fast) == (
         problem.kind,
         problem.itemsize,
@@ -194,7 +194,7 @@ def execute(
 
 def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, ...]:
     xp, traits = inspect(x=x)
-    if job.compilable and is_compiled(xp):
+    if job.compilable and job.settings.fast and is_compiled(xp):
         job = replace(job, problem=replace(job.problem, fast=True))
     return execute(job, x, operands, xp, traits)
 

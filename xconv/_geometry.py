@@ -168,6 +168,9 @@ class ConvProblem:
         )
 
 
+COPIES = 3  # of running reductions
+
+
 @dataclass(frozen=True)
 class WindowProblem:
     """One sliding-window reduction: input (batch, *sizes, channels), output (batch, *outputs, channels)."""
@@ -176,7 +179,7 @@ class WindowProblem:
     axes: tuple[Axis, ...]
     channels: int
     itemsize: int = 4
-    copies: int = 3  # temporaries of the size of its padded input that a tile needs
+    copies: int = COPIES  # temporaries of the size of its padded input that a tile needs
     pad_mode: str = "constant"
     cast: bool = False  # whether the input has another dtype than the numbers reduced
     fast: bool = False  # whether compiled movers do it

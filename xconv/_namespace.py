@@ -122,6 +122,18 @@ def bridge_state(name: str) -> str:
     return compiler.state(wanted=settings().fast) if name == "numba" else ""
 
 
+COMPILED_AXES = 3  # for more there are no compiled movers
+
+
+@lru_cache(maxsize=256)
+def is_compilable(xp: Namespace, dtype: DType, axes: int) -> bool:
+    """Whether there are compiled movers for numbers of this dtype and so many spatial axes, at least block by block."""
+    if axes > COMPILED_AXES or not (xp is numpy_namespace or compat.is_dask_namespace(xp)):
+        return False
+    kind = np.dtype(dtype)
+    return kind.char in "fd" and kind.isnative
+
+
 def is_compiled(xp: Namespace) -> bool:
     """Whether compiled movers may be used for arrays of this library, here and now."""
     return settings().fast and xp is numpy_namespace and compiler.load() is not None

@@ -14,6 +14,7 @@ from xconv._config import Settings
 from xconv._errors import refuse
 from xconv._extents import fitted, grained, tile_of
 from xconv._geometry import (
+    COPIES,
     ConvProblem,
     Problem,
     Tile,
@@ -144,7 +145,7 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
     budget = _budget(traits, settings)
 
     def needed(tile: WindowProblem) -> int:
-        if tile.fast:
+        if tile.fast and tile.copies == COPIES:  # one for the input, if that is not read where it stands
             return tile.channels * tile.itemsize * padded_pixels(tile)
         largest = max(tile.batch * prod(tile.outputs), padded_pixels(tile))
         return (

@@ -10,16 +10,15 @@ from xconv._config import settings
 from xconv._dtypes import default_float, default_integer, dtype_kind, identity, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
-from xconv._geometry import Axis, WindowProblem
+from xconv._geometry import COPIES, Axis, WindowProblem
 from xconv._movers import first_maximum, running
-from xconv._namespace import Array, Namespace, is_compiled
+from xconv._namespace import Array, Namespace, is_compilable, is_compiled
 from xconv._ranks import fixed_rank_pool
 from xconv._tiles import Job, Operands, Place
 from xconv._windows import (
     check_norm,
     check_numeric,
     check_real,
-    compilable,
     enter_windows,
     mean_tile,
     reduce_tile,
@@ -92,8 +91,9 @@ def max_pool(
         )
         return run_windows(job, x, spec, xp, traits)
     size = max(itemsize(xp, x.dtype), itemsize(xp, default_integer(xp)))
-    able = compilable(x.dtype, len(spec.problem.axes), xp)
-    problem = replace(spec.problem, itemsize=size, copies=6, fast=able and is_compiled(xp))
+    able = is_compilable(xp, x.dtype, len(spec.problem.axes))
+    fast = able and is_compiled(xp)
+    problem = replace(spec.problem, itemsize=size, copies=COPIES if fast and not omit else 6, fast=fast)
     work = partial(_maximum_tile, axes=problem.axes, omit=omit)
     job = Job(
         problem,

@@ -10,11 +10,11 @@ from typing import Any
 from xconv._args import Ints, Padding, frozen
 from xconv._config import settings
 from xconv._dtypes import default_float, dtype_kind, identity, itemsize, wide
-from xconv._engine import COMPILED_AXES, enter, execute, leave
+from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import Axis, WindowProblem
 from xconv._movers import running, window_counts
-from xconv._namespace import Array, DType, Namespace, Traits, inspect, is_compiled
+from xconv._namespace import Array, DType, Namespace, Traits, inspect, is_compilable, is_compiled
 from xconv._problems import PoolSpec, pool_spec
 from xconv._tiles import Job, Operands, Place
 
@@ -104,16 +104,11 @@ def run_windows(job: Job, x: Array, spec: PoolSpec, xp: Namespace, traits: Trait
 def window_job(
     spec: PoolSpec, work: Any, x: DType, computed: DType, result: DType, fill: float, xp: Namespace
 ) -> Job:
-    able = compilable(computed, len(spec.problem.axes), xp) and fill != 1  # which is that of products
+    able = is_compilable(xp, computed, len(spec.problem.axes)) and fill != 1  # which is that of products
     fast = able and is_compiled(xp)
     problem = replace(spec.problem, itemsize=itemsize(xp, computed), cast=x != computed, fast=fast)
     tails = ((problem.channels,),)
     return Job(problem, work, computed, tails, (result,), fill, settings=settings(), compilable=able)
-
-
-def compilable(dtype: DType, axes: int, xp: Namespace) -> bool:
-    """Whether compiled movers can do reductions of these numbers over windows of so many axes."""
-    return axes <= COMPILED_AXES and dtype_kind(xp, dtype) == "float" and itemsize(xp, dtype) >= 4
 
 
 def check_real(x: Array, xp: Namespace) -> str:
@@ -160,11 +155,15 @@ def mean_tile(
     counted: tuple[tuple[int, int], ...],
     divisor: float | None,
 ) -> tuple[Array]:
-    y = running(x, problem.axes, "sum", xp, fast=problem.fast)
+    out = place.out[0] if problem.fast and job.dtype == job.dtypes[0] else None
+    y = running(x, problem.axes, "sum", xp, out, fast=problem.fast)
+    count: Any = prod(a.window for a in axes) if divisor is None else divisor
     if divisor is None and any(a.low or a.high or a.input_dilation > 1 for a in axes):
-        y = y / window_counts(axes, counted, problem, place.origin, x, x.dtype, xp)
+        count = window_counts(axes, counted, problem, place.origin, x, x.dtype, xp)
+    if problem.fast:
+        y /= count
     else:
-        y = y / (prod(a.window for a in axes) if divisor is None else divisor)
+        y = y / count
     return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
 
 

@@ -74,10 +74,10 @@ class Lanes:
         return self.spread(self.b.load(self.at(address, self.number), align=self.size))
 
     def multiplied(self, a: Any, b: Any, c: Any) -> Any:
-        """``a * b + c``, rounded once."""
+        """``a * b + c``, rounded once where the processor can."""
         kind = ir.FunctionType(self.vector, [self.vector] * 3)
         return self.b.call(
-            cgutils.get_or_insert_function(self.b.module, kind, f"llvm.fma.{self.name}"), [a, b, c]
+            cgutils.get_or_insert_function(self.b.module, kind, f"llvm.fmuladd.{self.name}"), [a, b, c]
         )
 
     def first_lanes(self, count: Any) -> Any:
