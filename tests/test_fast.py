@@ -130,6 +130,17 @@ def test_nor_are_four_spatial_axes():
 
 
 @fast
+def test_an_activation_of_the_callers_own_is_called_whatever_it_is_like():
+    class Activation:
+        bounds = (0.0, 1.0)
+
+        def __call__(self, y):
+            return y * 100
+
+    assert_close(xconv.conv(X, W, activation=Activation()), 100 * xconv.conv(X, W))
+
+
+@fast
 def test_a_plan_follows_the_setting_of_its_calls():
     bound = xconv.plan(xconv.conv, X, W, B, padding=1, algorithm="direct")
     with xconv.config(fast=False):

@@ -283,8 +283,8 @@ _NAMED: dict[str, Callable[[Array], Array]] = {
 
 
 # What compiled movers do to a result on the way: hold it between two bounds.
-relu.bounds = (0.0, float("inf"))  # type: ignore[attr-defined]
-relu6.bounds = (0.0, 6.0)  # type: ignore[attr-defined]
+relu._xconv_bounds = (0.0, float("inf"))  # type: ignore[attr-defined]
+relu6._xconv_bounds = (0.0, 6.0)  # type: ignore[attr-defined]
 
 
 def named_activation(activation: Any, kind: str) -> Callable[[Array], Array] | None:

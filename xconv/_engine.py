@@ -242,7 +242,11 @@ def _convolve_tile(
     out = place.out[0] if job.dtypes[0] == job.dtype else None
     r = residual[0][(*place.tile.target, ...)] if residual else None
     if w.finishes and job.dtypes[0] == job.dtype:
-        bounds = (float("-inf"), float("inf")) if activation is None else getattr(activation, "bounds", None)
+        bounds = (
+            (float("-inf"), float("inf"))
+            if activation is None
+            else getattr(activation, "_xconv_bounds", None)
+        )
         if bounds is not None:
             r = None if r is None else ready_to_add(r, job.dtype)
             return (convolve_block(w, x, problem, out, xp, Finish(b, r, *bounds)),)
