@@ -88,13 +88,11 @@ def _first_maxima(
                 else:
                     write(made[2 * p], made[2 * p + 1], p, mask)
 
-        with b.if_else(b.icmp_signed(">=", left, ir.Constant(I64, m.lanes))) as (whole, part):
-            with whole, b.if_else(b.icmp_signed("==", edge, ir.Constant(I64, 0))) as (everywhere, edges):
-                with everywhere:
-                    all_taps(None, edge=False)
-                with edges:
-                    all_taps(None, edge=True)
-            with part:
+        complete = b.icmp_signed(">=", left, ir.Constant(I64, m.lanes))
+        with b.if_else(b.and_(complete, b.icmp_signed("==", edge, ir.Constant(I64, 0)))) as (inner, edges):
+            with inner:
+                all_taps(None, edge=False)
+            with edges:
                 all_taps(m.first_lanes(left), edge=True)
         return context.get_dummy_value()
 

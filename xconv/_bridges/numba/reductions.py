@@ -102,13 +102,11 @@ def reduce_rows(
                 else:
                     m.write(one, b.add(y, times(p, ystep)), mask)
 
-        with b.if_else(b.icmp_signed(">=", left, ir.Constant(I64, m.lanes))) as (whole, part):
-            with whole, b.if_else(b.icmp_signed("==", edge, ir.Constant(I64, 0))) as (everywhere, edges):
-                with everywhere:
-                    all_rows(None, edge=False)
-                with edges:
-                    all_rows(None, edge=True)
-            with part:
+        complete = b.icmp_signed(">=", left, ir.Constant(I64, m.lanes))
+        with b.if_else(b.and_(complete, b.icmp_signed("==", edge, ir.Constant(I64, 0)))) as (inner, edges):
+            with inner:
+                all_rows(None, edge=False)
+            with edges:
                 all_rows(m.first_lanes(left), edge=True)
         return context.get_dummy_value()
 
