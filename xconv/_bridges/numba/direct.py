@@ -25,33 +25,9 @@ CHUNK = 2**17  # bytes of weights that are gone through for all pixels before th
 
 @njit(nogil=True, cache=True)
 def _sums(
-    item,
-    size,
-    first,
-    last,
-    begin,
-    end,
-    shape,
-    x,
-    xs,
-    off,
-    w,
-    start,
-    nothing,
-    y,
-    ys,
-    r,
-    rs,
-    steps,
-    outputs,
-    group_first,
-    group_last,
-    low,
-    high,
-    least,
-    most,
-    chunk,
-):
+    item, size, first, last, begin, end, shape, x, xs, off, w, start, nothing, y, ys, r, rs, steps, outputs,
+    group_first, group_last, low, high, least, most, chunk
+):  # fmt: skip
     """Pixels ``first`` to ``last`` and outputs ``begin`` to ``end``, of groups ``group_first`` to ``group_last``.
 
     ``steps`` are the bytes from one group to the next, of x, w, start, y and r.
