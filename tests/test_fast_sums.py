@@ -610,7 +610,9 @@ def test_the_bits_of_winograd_do_not_either(pieces, monkeypatch, m, threads):
     finish = Finish(numbers((70,)), numbers((2, 3, 13, 15, 70), seed=1), 0.0)
     with xconv.config(threads=threads):
         shared = winograd_sum(x, w, axes, m, "part", finish)
-        assert [count > 1 for _, count in pieces] == [True] * 4  # the kernel, the inputs, the products, the outputs
+        assert [count > 1 for _, count in pieces] == [
+            True
+        ] * 4  # the kernel, the inputs, the products, the outputs
         monkeypatch.setattr(sharing, "WORTH", INFINITE)
         assert_same(winograd_sum(x, w, axes, m, "part", finish).whole, shared.whole)
 

@@ -39,9 +39,12 @@ def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
         most = windows[0] * windows[1] * along
         off, woff = np.empty(max(most, 1), np.int64), np.empty(max(most, 1), np.int64)
         everywhere, inside = np.empty((max(most, 1), 2), np.int64), np.empty((max(most, 1), 2), np.int64)
-        everywhere[:, 0], everywhere[:, 1] = 0, 2**62
+        for t in range(most):  # loops, because numba is slow to begin with expressions of arrays
+            everywhere[t, 0], everywhere[t, 1] = 0, 2**62
         reach = (PIXELS - 1) * strides[2] + (windows[2] - 1) * dilations[2]
-        steps = dilations * xs[1:]
+        steps = np.empty(3, np.int64)
+        for axis in range(3):
+            steps[axis] = dilations[axis] * xs[axis + 1]
         lanes = WIDTH // size
         for begin in range(0, channels, chunk):
             end = min(begin + chunk, channels)
@@ -56,7 +59,8 @@ def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
                 if seen != (planes, rows):
                     seen = (planes, rows)
                     count = place_taps(planes, rows, along, windows, steps, off, woff)
-                    woff *= channels * size
+                    for t in range(count):
+                        woff[t] *= channels * size
                 at = x + sample * xs[0] + i * xs[1] + j * xs[2]
                 to = y + sample * ys[0] + o * ys[1] + p * ys[2]
                 beside = r + sample * rs[0] + o * rs[1] + p * rs[2]
@@ -69,10 +73,12 @@ def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
                         table = inside.ctypes.data
                         for t in range(count):
                             if window > 1:
-                                inside[t] = met(k, 1, (some - 1) * strides[2] + window, sizes[2])
+                                inside[t, 0], inside[t, 1] = met(
+                                    k, 1, (some - 1) * strides[2] + window, sizes[2]
+                                )
                             else:
                                 u = k + t % along * dilations[2]
-                                inside[t] = met(u, strides[2], some, sizes[2])
+                                inside[t, 0], inside[t, 1] = met(u, strides[2], some, sizes[2])
                         if count == 0:  # one row of nothing
                             off[0], woff[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
                     for c in range(begin, end, lanes):

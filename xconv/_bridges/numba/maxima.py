@@ -111,9 +111,12 @@ def _maxima(item, size, start_row, end_row, shape, whole, x, xs, nothing, y, ys,
         np.empty((most, 2), np.int64),
         np.empty(most, np.int64),
     )
-    everywhere[:, 0], everywhere[:, 1] = 0, 2**62
+    for t in range(most):  # loops, because numba is slow to begin with expressions of arrays
+        everywhere[t, 0], everywhere[t, 1] = 0, 2**62
     reach = (PIXELS - 1) * strides[2] + (windows[2] - 1) * dilations[2]
-    steps, rises, lanes = dilations * xs[1:], dilations * worth, WIDTH // size
+    steps, rises, lanes = np.empty(3, np.int64), np.empty(3, np.int64), WIDTH // size
+    for axis in range(3):
+        steps[axis], rises[axis] = dilations[axis] * xs[axis + 1], dilations[axis] * worth[axis]
     seen, count = ((-1, -1), (-1, -1)), 0
     for row in range(start_row, end_row):
         p, rest = row % outputs[1], row // outputs[1]
@@ -136,11 +139,13 @@ def _maxima(item, size, start_row, end_row, shape, whole, x, xs, nothing, y, ys,
             some = min(outputs[2] - q, PIXELS)
             edge = some < PIXELS or k < 0 or k + reach >= sizes[2] or count == 0
             bounds = everywhere.ctypes.data
-            start[:] = above
+            for t in range(PIXELS):
+                start[t] = above
             if edge:
                 bounds = inside.ctypes.data
                 for t in range(count):
-                    inside[t] = met(k + t % windows[2] * dilations[2], strides[2], some, sizes[2])
+                    u = k + t % windows[2] * dilations[2]
+                    inside[t, 0], inside[t, 1] = met(u, strides[2], some, sizes[2])
                 if count == 0:  # one tap of nothing
                     off[0], rise[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
                 for t in range(some):
