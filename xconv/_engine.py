@@ -281,12 +281,13 @@ def convolve_block(
     if out is None:
         out = empty_like(x, (problem.batch, *problem.outputs, problem.channels_out), x.dtype)
     for remainders in product(*(range(min(s, n)) for s, n in zip(steps, problem.outputs, strict=True))):
-        where = (slice(None), *(slice(r, None, s) for r, s in zip(remainders, steps, strict=True)))
+        spatial = (slice(r, None, s) for r, s in zip(remainders, steps, strict=True))
+        where = (slice(None), *spatial, slice(None))
         residual = None if last.residual is None else last.residual[where]
         place = out[where]
         y = part(remainders, place, last._replace(residual=residual))
         if not same_memory(y, place):
-            place[...] = y
+            out[where] = y
     return out
 
 
