@@ -1,0 +1,15 @@
+"""How every operation carries a gradient back; each module holds the rules of a door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xconv._gradients import (
+    _activations,
+)
+from xconv._gradients._rule import Rule
+
+RULES: dict[Callable[..., Any], Rule] = {
+    **_activations.RULES,
+}
