@@ -215,7 +215,7 @@ def cells(case):
 
 # ------------------------------------------------------------------------------------------------- algorithms
 
-ALGORITHMS = ["pointwise", "direct", "im2col", "banded", "depthwise", "winograd", "fft", "auto"]
+ALGORITHMS = ["pointwise", "direct", "im2col", "kn2row", "banded", "depthwise", "winograd", "fft", "auto"]
 EXACT = [
     name for name in ALGORITHMS if name not in ("winograd", "fft")
 ]  # they add products, and nothing else
@@ -231,6 +231,9 @@ def refusal(algorithm, kernel, channels, outputs, *, groups=1, stride=1, dilatio
             return f"{math.prod(kernel)} taps" if math.prod(kernel) > 1 else _only_one(groups)
         case "depthwise":
             return None if inputs == 1 else f"{inputs} input channels"
+        case "kn2row":
+            several = "the kernel has one tap" if math.prod(kernel) == 1 else _only_one(groups)
+            return several or ("the pixels that a stride leaves out" if max(stride) > 1 else None)
         case "winograd":
             return _only_one(groups) or (None if three else "no axis has 3 taps, stride 1 and dilation 1")
         case "fft":

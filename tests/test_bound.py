@@ -184,7 +184,7 @@ def made(monkeypatch):
     return counts
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "im2col", "banded", "winograd", "fft"])
+@pytest.mark.parametrize("algorithm", ["direct", "im2col", "kn2row", "banded", "winograd", "fft"])
 def test_a_kernel_is_made_ready_when_the_plan_is_made_and_never_again(made, algorithm):
     layer = xconv.plan(xconv.conv, X.shape, W, padding="same", algorithm=algorithm)
     assert made == dict.fromkeys(ALGORITHMS, 0) | {algorithm: 1}

@@ -266,7 +266,7 @@ def test_algorithm_refuses_with_its_own_reason(backend, case, algorithm):
 
 def test_unknown_algorithm_is_refused_with_the_names(backend):
     case = GRID[0]
-    names = "'auto', 'pointwise', 'direct', 'im2col', 'banded', 'depthwise', 'winograd', 'fft'"
+    names = "'auto', 'pointwise', 'direct', 'im2col', 'kn2row', 'banded', 'depthwise', 'winograd', 'fft'"
     with pytest.raises(ValueError, match=f"algorithm must be one of {names}; got"):
         backend.call(xconv.conv, *case.given(*case.arrays()), algorithm="winnograd")
 
@@ -278,6 +278,7 @@ HOME = {
     "pointwise": case("dtype-pointwise", 2, kernel=(1, 1), channels=3, outputs=2),
     "direct": case("dtype-direct", 2),
     "im2col": case("dtype-im2col", 2, groups=2, channels=4, outputs=4),
+    "kn2row": case("dtype-kn2row", 2, sizes=(5, 6), kernel=(3, 2), channels=3, outputs=2, padding=1),
     "banded": case("dtype-banded", 2, sizes=(5, 12), channels=2, outputs=2),
     "depthwise": case("dtype-depthwise", 1, groups=2, channels=2, outputs=4, padding=1),
     "winograd": case("dtype-winograd", 2, sizes=(7, 6), kernel=(3, 3), channels=3, outputs=2),

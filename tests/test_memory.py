@@ -24,6 +24,8 @@ CALLS = {
     "direct-groups": lambda: xconv.conv(X, W[:, :, :4], groups=2, algorithm="direct"),
     "im2col": lambda: xconv.conv(X, W, padding="same", algorithm="im2col"),
     "im2col-groups": lambda: xconv.conv(X, W[:, :, :4], groups=2, algorithm="im2col"),
+    "kn2row": lambda: xconv.conv(X, W[..., :3], padding="same", algorithm="kn2row"),
+    "kn2row-phases": lambda: xconv.conv_transpose(X, W[:, :, :3], stride=2, algorithm="kn2row"),
     "pointwise": lambda: xconv.conv(X, W[:1, :1], padding=1, algorithm="pointwise"),
     "pointwise-stride": lambda: xconv.conv(X, W[:1, :1], stride=(1, 2), algorithm="pointwise"),
     "depthwise": lambda: xconv.depthwise_conv(X, W[..., :1], padding=1, algorithm="depthwise"),

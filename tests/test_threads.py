@@ -444,7 +444,7 @@ def test_an_activation_may_convolve(eager):
 INNER = {
     **{
         name: (lambda x, name=name: xconv.conv(x, SMALL_W, padding=1, algorithm=name))
-        for name in ("direct", "im2col", "banded", "winograd", "fft", "auto")
+        for name in ("direct", "im2col", "kn2row", "banded", "winograd", "fft", "auto")
     },
     "pointwise": lambda x: xconv.conv(x, MIX, algorithm="pointwise"),
     "strided": lambda x: xconv.conv(x, SMALL_W[:, :, :, :5], stride=2),
@@ -679,7 +679,8 @@ def of_dtype(dtype):
 def forced():
     """Every algorithm on every dtype that it can do."""
     for name, dtype in itertools.product(
-        ("direct", "im2col", "banded", "winograd", "fft", "auto"), ("float32", "float64", "complex64", "int8")
+        ("direct", "im2col", "kn2row", "banded", "winograd", "fft", "auto"),
+        ("float32", "float64", "complex64", "int8"),
     ):
         if dtype == "int8" and name in ("winograd", "fft"):
             continue

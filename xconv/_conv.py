@@ -70,8 +70,8 @@ def conv(
         float32; integers are exact and have the dtype that ``sum`` gives them; an integer array beside a floating one
         takes the floating dtype.
     algorithm : str
-        ``"auto"``, ``"pointwise"``, ``"direct"``, ``"im2col"``, ``"banded"``, ``"depthwise"``, ``"winograd"`` or
-        ``"fft"``.
+        ``"auto"``, ``"pointwise"``, ``"direct"``, ``"im2col"``, ``"kn2row"``, ``"banded"``, ``"depthwise"``,
+        ``"winograd"`` or ``"fft"``.
 
     Returns
     -------

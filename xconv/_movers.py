@@ -222,6 +222,18 @@ def weighted_windows(
     return out
 
 
+def shifted_sum(images: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
+    """Add up the images (T, O, N, *n) of all taps, each as far along as its tap: (O, N, *out), in spare memory."""
+    y = target = None
+    for i, tap in enumerate(tap_slices(axes)):
+        part = images[(i, slice(None), slice(None), *tap)]
+        if y is None:
+            y, target = part, spare("image", part.shape, part.dtype, part)
+            continue
+        y = target = combined(xp.add, y, part, target)
+    return y
+
+
 def tiled(x: Array, axes: Sequence[Axis | None], m: int, xp: Namespace) -> Array:
     """Tiles of m + 2 that overlap by 2, along the axes given, of a padded block (N, *n, C).
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from xconv._algorithms import banded, depthwise, direct, fft, im2col, pointwise, winograd
+from xconv._algorithms import banded, depthwise, direct, fft, im2col, kn2row, pointwise, winograd
 from xconv._algorithms._cost import Cost
 from xconv._geometry import ConvProblem, Problem, WindowProblem
 from xconv._namespace import Array, Namespace, Traits
@@ -52,5 +52,5 @@ def compiled_movers(algorithm: str, problem: Problem) -> tuple[str, ...]:
 
 ALGORITHMS: dict[str, Algorithm] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (pointwise, direct, im2col, banded, depthwise, winograd, fft)
+    for module in (pointwise, direct, im2col, kn2row, banded, depthwise, winograd, fft)
 }
