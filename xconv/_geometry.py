@@ -62,6 +62,11 @@ class Axis(NamedTuple):
         high = last - ((end - 1) * self.input_dilation + 1)
         return begin, end, self._replace(size=end - begin, low=low, high=high)
 
+    def part(self, start: int, stop: int) -> Axis:
+        """The same outputs through the taps ``start:stop`` alone."""
+        low, high = self.low - start * self.dilation, self.high - (self.window - stop) * self.dilation
+        return self._replace(window=stop - start, low=low, high=high)
+
     def materialised(self) -> Axis:
         """The same windows over an input whose padding and holes have been written out."""
         return self._replace(size=self.spread + self.low + self.high, input_dilation=1, low=0, high=0)

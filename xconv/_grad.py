@@ -45,9 +45,9 @@ def vjp(
         Its result.
     pullback : callable
         ``pullback(dy)`` with ``dy`` in the shape and dtype of ``y`` gives a tuple: one gradient for each array argument
-        in the order they were given, in its shape and dtype; None for those not named in ``wrt`` or given as None. Of a
-        pool with indices, ``dy`` belongs to the values; of an operation with two results it is a pair. It may be called
-        any number of times.
+        in the order they were given (a ``residual`` last), in its shape and dtype; None for those not named in ``wrt``
+        or given as None. Of a pool with indices, ``dy`` belongs to the values; of an operation with two results it is a
+        pair. It may be called any number of times.
 
     Raises
     ------
@@ -72,15 +72,16 @@ def vjp(
     rule = RULES.get(function) if callable(function) else None
     if rule is None:
         refuse_type("function", function, "be a public operation of xconv")
-    given = {name: a for name, a in zip(rule.arrays, arrays, strict=False) if name and a is not None}
-    xp, _ = inspect(given) if not given else inspect(**given)
+    positional = [(name, a) for name, a in zip(rule.arrays, arrays, strict=False) if name]
+    named = [(name, options[name]) for name in rule.keywords if name in options]
+    given = {name: a for name, a in (*positional, *named) if a is not None}
+    xp, _ = inspect(**given)
     wanted = _wanted(rule, given, wrt)
     for name in sorted(wanted):
         if dtype_kind(xp, given[name].dtype) not in ("float", "complex"):
             refuse_type(name, given[name], "be floating to be differentiated; leave it out of wrt")
     forward = rule.forward(Call(function, arrays, options, wanted))
-    order = [name for name, _ in zip(rule.arrays, arrays, strict=False) if name]
-    return forward.result, _pullback(forward, order, given)
+    return forward.result, _pullback(forward, [name for name, _ in (*positional, *named)], given)
 
 
 def _wanted(rule: Rule, given: dict[str, Array], wrt: Any) -> frozenset[str]:

@@ -161,7 +161,7 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
     ):  # no temporaries but a copy of the input, if that; what is large is shared out inside of a tile
         streamed = budget // SHARE
     else:
-        streamed = min(budget // SHARE, _cache(settings)) if traits.threads else budget
+        streamed = min(budget // SHARE, cache_of(settings)) if traits.threads else budget
     extents = fitted(problem, needed, streamed)
     if traits.threads and not problem.fast:
         extents = grained(problem, extents, seconds)
@@ -176,8 +176,15 @@ def _budget(traits: Traits, settings: Settings) -> int:
     return ACCELERATOR_WORKSPACE if traits.accelerator or not traits.writeable else CPU_WORKSPACE
 
 
-def _cache(settings: Settings) -> int:
+def cache_of(settings: Settings) -> int:
+    """Bytes of cache that a core has to itself."""
     return settings.cache or cache_bytes(2) or UNKNOWN_CACHE
+
+
+def tile_budget(traits: Traits, settings: Settings) -> int:
+    """Bytes that a tile may need: of the workspace, where tiles run at once, what about fits the cache of a core."""
+    budget = _budget(traits, settings)
+    return min(budget // SHARE, FILL * cache_of(settings)) if traits.threads else budget
 
 
 def _finish(plan: Plan) -> Plan:
@@ -218,15 +225,15 @@ def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *,
 
     def seconds(tile: ConvProblem) -> float:
         costs = [room.cost(core, traits) for core in _cores(tile)]
-        near = needed(tile) <= FILL * _cache(settings)
+        near = needed(tile) <= FILL * cache_of(settings)
         return _seconds(costs, problem, rates._replace(far=rates.near) if near else rates)
 
     def ways() -> Iterator[Candidate]:
         streamed = not traits.accelerator and traits.writeable and not any(cost.flops for cost in whole)
-        most = min(budget, _cache(settings)) if streamed else budget
+        most = min(budget, cache_of(settings)) if streamed else budget
         yield candidate(fitted(problem, needed, most, step), rates, threaded=False)
         if traits.threads:
-            extents = fitted(problem, needed, min(budget // SHARE, FILL * _cache(settings)), step)
+            extents = fitted(problem, needed, min(budget // SHARE, FILL * cache_of(settings)), step)
             extents = grained(problem, extents, seconds, step)
             yield candidate(extents, rates, threaded=True)
 
@@ -236,7 +243,7 @@ def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *,
         count = prod(len(edges(*cut)) - 1 for cut in zip(sizes, extents, steps, strict=True))
         costs, memory = [room.cost(core, traits) for core in _cores(tile)], needed(tile)
         costs.append(Cost(0, 2 * tile.pixels * tile.channels_out * tile.itemsize, 1, 0))  # the epilogue
-        if memory <= FILL * _cache(settings):
+        if memory <= FILL * cache_of(settings):
             rates = rates._replace(far=rates.near)
         if threaded:
             at_once = max(min(cores(), count, budget // max(memory, 1)), 1)

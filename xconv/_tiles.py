@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -102,18 +102,28 @@ def run_chunks(
 
     ``compute(job, block, *operands)`` treats it as an ordinary array when the array's own scheduler calls it.
     """
-    batches, *spatial = chunk_edges(x)[:-1]
-    edges = (batches, *(_output_edges(a, e) for a, e in zip(job.problem.axes, spatial, strict=True)))
     parts = []
-    for tile in cut(job.problem, edges):
-        constant = job.problem.pad_mode == "constant"
-        part = x[(*tile.source, ...)] if constant else _continued(job, x, tile, xp)
-        problem = tile.problem if constant else tile.core
+    edges = _chunked_outputs(job.problem, x)
+    for part, problem, tile in chunks(job.problem, x, xp, job.fill):
         piece = replace(job, problem=problem, origin=job.begin(tile))
         fixed = len(operands) - job.aligned
         own = tuple(operand[(*tile.target, ...)] for operand in operands[fixed:])
         parts.append(defer(_Call(compute, piece), (part, *operands[:fixed], *own), job.results(problem)))
     return _join(parts, edges, xp)
+
+
+def chunks(problem: Problem, x: Array, xp: Namespace, fill: float = 0) -> Iterator[tuple[Array, Any, Tile]]:
+    """What every tile of a chunked array reads, the problem over that, and the tile, about one for each chunk."""
+    for tile in cut(problem, _chunked_outputs(problem, x)):
+        if problem.pad_mode == "constant":
+            yield x[(*tile.source, ...)], tile.problem, tile
+        else:
+            yield _continued(x, problem, tile, fill, xp), tile.core, tile
+
+
+def _chunked_outputs(problem: Problem, x: Array) -> tuple[tuple[int, ...], ...]:
+    batches, *spatial = chunk_edges(x)[:-1]
+    return batches, *(_output_edges(a, e) for a, e in zip(problem.axes, spatial, strict=True))
 
 
 @dataclass(frozen=True)
@@ -133,14 +143,26 @@ def _one(
     if job.problem.fast:
         part, problem = _read(job, x, tile)
         return job.work(job, part, operands, problem, Place(job, tile, out), xp)
-    if job.problem.pad_mode == "constant":
-        part = x if tile.entire else x[(*tile.source, ...)]
-        by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
-        part = block(part, () if by_phases else tile.problem.axes, job.dtype, job.fill, xp)
-    else:
-        part = _continued(job, x, tile, xp)
-        part = part if part.dtype == job.dtype else xp.astype(part, job.dtype)
+    by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
+    part = read_block(x, job.problem, tile, job.dtype, xp, job.fill, () if by_phases else tile.problem.axes)
     return job.work(job, part, operands, tile.core, Place(job, tile, out), xp)
+
+
+def read_block(
+    x: Array,
+    problem: Problem,
+    tile: Tile,
+    dtype: DType,
+    xp: Namespace,
+    fill: float = 0,
+    axes: Sequence[Axis] | None = None,
+) -> Array:
+    """What a tile of ``problem`` reads, with the padding and the holes of ``axes``, the tile's own, written out."""
+    if problem.pad_mode == "constant":
+        part = x if tile.entire else x[(*tile.source, ...)]
+        return block(part, tile.problem.axes if axes is None else axes, dtype, fill, xp)
+    part = _continued(x, problem, tile, fill, xp)
+    return part if part.dtype == dtype else xp.astype(part, dtype)
 
 
 def _put(
@@ -170,12 +192,12 @@ def _read(job: Job, x: Array, tile: Tile) -> tuple[Array, Problem]:
     return gathered(x[tile.source[0]], maps, job.dtype, job.fill), tile.core
 
 
-def _continued(job: Job, x: Array, tile: Tile, xp: Namespace) -> Array:
+def _continued(x: Array, problem: Problem, tile: Tile, fill: float, xp: Namespace) -> Array:
     """What the tile reads of an input that goes on beyond its borders by the pad mode."""
     x = x[(tile.source[0], ...)]
     for axis, (start, stop) in enumerate(tile.reads, 1):
-        size = job.problem.axes[axis - 1].size
-        x = continued(x, axis, runs(start, stop, size, job.problem.pad_mode), job.fill, xp)
+        size = problem.axes[axis - 1].size
+        x = continued(x, axis, runs(start, stop, size, problem.pad_mode), fill, xp)
     return x
 
 

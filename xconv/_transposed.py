@@ -100,6 +100,8 @@ def transposed_kernel(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     spatial, groups = len(problem.axes), problem.groups
     inputs, outputs = problem.channels_in // groups, problem.channels_out // groups
     axes = tuple(range(spatial))
+    if groups == 1:
+        return xp.permute_dims(xp.flip(w, axis=axes), (*axes, spatial + 1, spatial))
     w = xp.reshape(xp.flip(w, axis=axes), (*problem.window, inputs, groups, outputs))
     w = xp.permute_dims(w, (*axes, spatial + 2, spatial + 1, spatial))  # (*k, O, G, I)
     return xp.reshape(w, (*problem.window, outputs, groups * inputs))

@@ -7,9 +7,11 @@ from typing import Any
 
 from xconv._gradients import (
     _activations,
+    _convolutions,
 )
 from xconv._gradients._rule import Rule
 
 RULES: dict[Callable[..., Any], Rule] = {
     **_activations.RULES,
+    **_convolutions.RULES,
 }

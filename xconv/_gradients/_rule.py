@@ -46,6 +46,7 @@ class Rule(NamedTuple):
     arrays: tuple[str | None, ...]  # the positional arguments: names of arrays, None for what is no array
     forward: Callable[[Call], Forward]
     fixed: tuple[str, ...] = ()  # arrays that have no gradient
+    keywords: tuple[str, ...] = ()  # arrays among the options; their gradients come last
 
 
 def one(y: Array, pull: Callable[[Array], Gradients]) -> Forward:

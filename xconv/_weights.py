@@ -1,0 +1,206 @@
+"""The gradient of a convolution by its kernel: one long sum over batch and pixels, cut into tiles along the sum.
+
+It is a convolution, too (`ConvProblem.weight_transposed`), but one with a kernel as large as an image and a result as
+small as a kernel. Cut as others are, each of its tiles would read the whole input; so the sum is cut instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import pairwise, product
+from math import prod
+from operator import add
+from typing import NamedTuple, cast
+
+from xconv._config import Settings
+from xconv._extents import fitted
+from xconv._geometry import Axis, ConvProblem, Tile, cut, edges, materialised, padded_pixels
+from xconv._machine import cores
+from xconv._movers import columns, tap_slices
+from xconv._namespace import Array, DType, Namespace, Traits, combined, defer, full_like, inspect, packed
+from xconv._plan import cache_of, tile_budget
+from xconv._products import matmul
+from xconv._scratch import scratch, spare
+from xconv._threads import run_all
+from xconv._tiles import chunks, read_block
+
+RUNS = 8  # parts of the sum, at most, that may be in work at once
+
+
+class Piece(NamedTuple):
+    """A part of the kernel: taps that follow each other in raster order, and input channels."""
+
+    window: tuple[tuple[int, int], ...]  # the box of them
+    taps: slice
+    channels: slice
+
+    def of(self, problem: ConvProblem) -> ConvProblem:
+        """The convolution with these taps alone."""
+        parts = zip(problem.axes, self.window, strict=True)
+        return replace(problem, axes=tuple(axis.part(*ends) for axis, ends in parts))
+
+
+def weight_gradient(
+    x: Array, dy: Array, problem: ConvProblem, dtype: DType, settings: Settings, xp: Namespace, traits: Traits
+) -> Array:
+    """Sum, over batch and pixels, of what every tap meets times the gradient there: (*k, I / groups, O) in ``dtype``.
+
+    ``problem`` is a convolution of x (N, *n, I) that gives something of the shape of dy (N, *out, O). The order of the
+    sum follows from the problem and the cache, never from the number of threads.
+    """
+    kernel = (*problem.window, problem.channels_in // problem.groups, problem.channels_out)
+    if 0 in (problem.batch, *problem.outputs):
+        return full_like(x, kernel, 0, dtype)
+    if traits.chunked:
+        parts = [
+            defer(_Chunk(piece, dtype, settings), (here, dy[(*tile.target, ...)]), [((1, *kernel), dtype)])[0]
+            for here, piece, tile in chunks(problem, x, xp)
+        ]
+        return xp.sum(xp.concat(parts, axis=0), axis=0, dtype=dtype)
+    size = prod(kernel) * problem.itemsize
+    pieces = _pieces(problem, cache_of(settings) // 2 if traits.threads else size)
+    budget = tile_budget(traits, settings)
+    needed = partial(_needed, pieces=len(pieces))
+    even = (
+        needed(problem) * len(pieces) // RUNS if traits.threads else budget
+    )  # so that no thread waits for another
+    extents = fitted(problem, needed, min(budget, even))
+    bounds = tuple(
+        edges(n, extent) for n, extent in zip((problem.batch, *problem.outputs), extents, strict=True)
+    )
+    tiles = {piece.window: list(cut(piece.of(problem), bounds)) for piece in pieces}
+    if not traits.threads:
+        (piece,) = pieces
+        terms = (_product(x, dy, problem, piece, tile, dtype, xp) for tile in tiles[piece.window])
+        return xp.reshape(reduce(add, terms), kernel)
+    count = prod(len(bound) - 1 for bound in bounds)
+    shares = tuple(pairwise(edges(count, -(-count // min(max(RUNS // len(pieces), 1), 1 + budget // size)))))
+    sums = [full_like(x, (problem.taps, *kernel[-2:]), 0, dtype) for _ in shares]
+    tasks = (
+        partial(_add, x, dy, problem, piece, tiles[piece.window][start:stop], total, xp)
+        for piece in pieces
+        for total, (start, stop) in zip(sums, shares, strict=True)
+    )
+    run_all(tasks, settings.threads or cores(), scratch)
+    total, *others = sums
+    for other in others:
+        total += other
+    return xp.reshape(total, kernel)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """The same of one chunk, bound to its problem by value, so that it can travel to another process."""
+
+    problem: ConvProblem
+    dtype: DType
+    settings: Settings
+
+    def __call__(self, x: Array, dy: Array) -> tuple[Array]:
+        xp, traits = inspect(x=x, dy=dy)
+        dw = weight_gradient(x, dy, self.problem, self.dtype, self.settings, xp, traits)
+        return (xp.expand_dims(dw, axis=0),)
+
+
+def _pieces(problem: ConvProblem, most: int) -> list[Piece]:
+    """Parts of the kernel of at most ``most`` bytes, if they can be: what is added to should stay in the cache."""
+    window, inputs = problem.window, problem.channels_in // problem.groups
+    tap = inputs * problem.channels_out * problem.itemsize
+    if problem.groups > 1 or problem.taps * tap <= most:
+        return [Piece(tuple((0, k) for k in window), slice(0, problem.taps), slice(None))]
+    channels = [slice(*ends) for ends in pairwise(edges(inputs, max(inputs * most // tap, 1)))]
+    axis = 0  # the first whose elements, with all axes behind it, are small enough; those before it go one by one
+    while axis < len(window) - 1 and prod(window[axis + 1 :]) * tap > most:
+        axis += 1
+    inner = prod(window[axis + 1 :])
+    found = []
+    for row, lead in enumerate(product(*map(range, window[:axis]))):
+        for start, stop in pairwise(edges(window[axis], max(most // (inner * tap), 1))):
+            box = (*((i, i + 1) for i in lead), (start, stop), *((0, k) for k in window[axis + 1 :]))
+            first = row * window[axis] + start
+            taps = slice(first * inner, (row * window[axis] + stop) * inner)
+            found += [Piece(box, taps, part) for part in channels]
+    return found
+
+
+def _needed(tile: ConvProblem, *, pieces: int) -> int:
+    """Bytes that a tile needs for one of so many pieces: the block, its columns, and the gradient."""
+    first, block = tile.axes[0], padded_pixels(tile) * tile.channels_in
+    gathered = tile.pixels * -(-tile.taps * tile.channels_in // pieces)
+    if tile.groups > 1:
+        gathered *= 3
+    elif pieces == 1 == first.stride:
+        gathered = gathered // first.window * (first.output + first.reach - 1) // max(first.output, 1)
+    return tile.itemsize * (block + gathered + tile.pixels * tile.channels_out)
+
+
+def _add(
+    x: Array, dy: Array, problem: ConvProblem, piece: Piece, tiles: list[Tile], total: Array, xp: Namespace
+) -> None:
+    """Add what some tiles give for a piece of the kernel to ``total`` (taps, I / groups, O)."""
+    place = total[piece.taps, ...] if len(total) > 1 else total
+    place = place[:, piece.channels, :] if place.shape[1] > 1 else place
+    for tile in tiles:
+        place += _product(x, dy, problem, piece, tile, total.dtype, xp)
+
+
+def _product(
+    x: Array, dy: Array, whole: ConvProblem, piece: Piece, tile: Tile, dtype: DType, xp: Namespace
+) -> Array:
+    """What one tile gives for a piece of the kernel: (taps, I / groups, O)."""
+    problem = cast(ConvProblem, tile.problem)
+    block = read_block(x[..., piece.channels], whole, tile, dtype, xp)
+    axes, groups, pixels, taps = materialised(problem).axes, problem.groups, problem.pixels, problem.taps
+    inputs, outputs = block.shape[-1] // groups, problem.channels_out // groups
+    g = dy[(*tile.target, ...)]
+    g = g if g.dtype == dtype else xp.astype(g, dtype)
+    if inputs == 1 < groups:
+        return _by_channel(block, g, axes, problem, xp)
+    if groups == 1:
+        return _by_rows(block, g, axes, xp)
+    gathered = columns(block, axes, xp)  # (N, *out, taps, I)
+    gathered = xp.permute_dims(xp.reshape(gathered, (pixels, taps, groups, inputs)), (2, 1, 3, 0))
+    g = xp.permute_dims(xp.reshape(g, (pixels, groups, outputs)), (1, 0, 2))
+    y = matmul(xp.reshape(gathered, (groups, taps * inputs, pixels)), g, xp)  # (G, taps I, P) @ (G, P, O)
+    y = xp.permute_dims(xp.reshape(y, (groups, taps, inputs, outputs)), (1, 2, 0, 3))
+    return xp.reshape(y, (taps, inputs, groups * outputs))
+
+
+def _by_rows(block: Array, g: Array, axes: tuple[Axis, ...], xp: Namespace) -> Array:
+    """(taps I, P) @ (P, O). Along the first axis a window is only a shift: where that axis stands before the batch, and
+    goes in single steps, the columns of the other axes serve all taps along it, each from another row on.
+    """
+    first, inputs, outputs = axes[0], block.shape[-1], g.shape[-1]
+    if first.stride > 1:
+        gathered, rows, shifts = columns(block, axes, xp), 0, [0]
+    else:
+        order = (1, 0, *range(2, block.ndim))
+        block, g = xp.permute_dims(block, order), xp.permute_dims(g, order)
+        batch = Axis(block.shape[1], 1)
+        gathered = columns(block, (batch, *axes[1:]), xp)  # (n, N, *out, taps, I)
+        rows, shifts = first.output, [t * first.dilation for t in range(first.window)]
+    taps, pixels = gathered.shape[-2], prod(g.shape[:-1])
+    g = packed(g, (pixels, outputs), "gradient", xp)
+    out = spare("product", (len(shifts), taps * inputs, outputs), g.dtype, g)
+    found = []
+    for i, shift in enumerate(shifts):
+        part = gathered[shift : shift + rows, ...] if rows else gathered
+        part = xp.permute_dims(xp.reshape(part, (pixels, taps * inputs)), (1, 0))
+        found.append(matmul(part, g, xp, None if out is None else out[i, ...]))
+    y = found[0] if len(found) == 1 else xp.stack(found, axis=0) if out is None else out
+    return xp.reshape(y, (len(found) * taps, inputs, outputs))
+
+
+def _by_channel(block: Array, g: Array, axes: Sequence[Axis], problem: ConvProblem, xp: Namespace) -> Array:
+    """The same where every channel has kernels of its own: products of numbers, not of matrices."""
+    pixels, groups = problem.pixels, problem.groups
+    each = problem.channels_out // groups
+    g = xp.reshape(g, (*g.shape[:-1], groups, each))
+    found = []
+    for tap in tap_slices(axes):
+        met = xp.expand_dims(block[(slice(None), *tap, ...)], axis=-1)  # (N, *out, G, 1)
+        terms = combined(xp.multiply, met, g, spare("product", g.shape, g.dtype, g))
+        found.append(xp.sum(xp.reshape(terms, (pixels, groups * each)), axis=0))
+    return xp.reshape(xp.stack(found, axis=0), (problem.taps, 1, groups * each))
