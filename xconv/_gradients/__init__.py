@@ -7,9 +7,13 @@ from typing import Any
 
 from xconv._gradients import (
     _activations,
+    _around,
+    _dense,
 )
 from xconv._gradients._rule import Rule
 
 RULES: dict[Callable[..., Any], Rule] = {
     **_activations.RULES,
+    **_around.RULES,
+    **_dense.RULES,
 }
