@@ -29,6 +29,7 @@ DOORS = {
         pad batch_norm fold_batch_norm relu relu6 leaky_relu prelu elu selu sigmoid hard_sigmoid tanh silu hard_swish
         mish gelu softplus softmax log_softmax
     """,
+    "gradients": "vjp",
     "planning and settings": "explain plan tune config show_config",
 }
 NAMES = sorted(name for door in DOORS.values() for name in door.split())

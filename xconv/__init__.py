@@ -33,6 +33,7 @@ from xconv._config import config
 from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv
 from xconv._dense import bilinear, dense
 from xconv._explain import explain
+from xconv._grad import vjp
 from xconv._norm import batch_norm, fold_batch_norm
 from xconv._pad import pad
 from xconv._patches import fold, unfold
@@ -113,4 +114,5 @@ __all__ = [
     "tanh",
     "tune",
     "unfold",
+    "vjp",
 ]

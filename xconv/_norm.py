@@ -1,8 +1,9 @@
-"""Batch normalisation at inference, by itself and folded into the layer before it."""
+"""Batch normalisation, in training and at inference, by itself and folded into the layer before it."""
 
 from __future__ import annotations
 
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 from xconv._dtypes import dtype_kind, wide
 from xconv._errors import door, refuse, refuse_type
@@ -13,8 +14,8 @@ from xconv._namespace import Array, Namespace, inspect
 @door
 def batch_norm(
     x: Array,
-    mean: Array,
-    var: Array,
+    mean: Array | None,
+    var: Array | None,
     gamma: Array | None = None,
     beta: Array | None = None,
     /,
@@ -22,14 +23,15 @@ def batch_norm(
     eps: float = 1e-5,
     layout: str = "NHWC",
 ) -> Array:
-    """Normalise every channel by statistics found in training: ``(x - mean) / sqrt(var + eps) * gamma + beta``.
+    """Normalise every channel: ``(x - mean) / sqrt(var + eps) * gamma + beta``.
 
     Parameters
     ----------
     x : array (N, *spatial, C), or (N, C)
         Real floating.
-    mean, var : array (C,)
-        Statistics of every channel.
+    mean, var : array (C,) or None
+        Statistics of every channel, as found in training. With None for both, those of this batch, over all axes but
+        that of channels: the variance is the mean square of the deviations, with no correction of its bias.
     gamma, beta : array (C,), optional
         Learned scale and shift.
     eps : float
@@ -51,20 +53,69 @@ def batch_norm(
     -----
     Ioffe and Szegedy, "Batch normalization", arXiv:1502.03167.
     """
-    xp, _ = inspect({"gamma": gamma, "beta": beta}, x=x, mean=mean, var=var)
+    return normalised(x, mean, var, gamma, beta, eps=eps, layout=layout).y
+
+
+class Normalised(NamedTuple):
+    """What `batch_norm` gives, and the statistics that it used, in the dtype of its sums."""
+
+    y: Array
+    mean: Array
+    var: Array
+    axis: int  # of channels
+
+
+def normalised(
+    x: Array,
+    mean: Array | None,
+    var: Array | None,
+    gamma: Array | None,
+    beta: Array | None,
+    *,
+    eps: float = 1e-5,
+    layout: str = "NHWC",
+) -> Normalised:
+    """Check and normalise, by the statistics that were given or those of the batch."""
+    xp, _ = inspect({"mean": mean, "var": var, "gamma": gamma, "beta": beta}, x=x)
     if x.ndim < 2:
         refuse("x", list(x.shape), "have at least a batch axis and a channel axis")
+    if (mean is None) != (var is None):
+        name = "mean" if mean is None else "var"
+        refuse(name, None, "be given with the other of mean and var, or be None as it is")
     axis = channel_axis(layout, x.ndim)
     channels = x.shape[axis]
     _check(xp, channels, eps, x=x, mean=mean, var=var, gamma=gamma, beta=beta)
+    others = tuple(i for i in range(x.ndim) if i != axis)
+    if mean is None and not prod(x.shape[i] for i in others):
+        refuse("x", list(x.shape), "have elements, to take their mean and variance")
     shape = tuple(channels if i == axis else 1 for i in range(x.ndim))
     computed = wide(xp, x.dtype)
-    scale = _scale(var, gamma, eps, computed, xp)
-    y = xp.astype(x, computed, copy=False) - xp.reshape(xp.astype(mean, computed, copy=False), shape)
-    y *= xp.reshape(scale, shape)
+    y = xp.astype(x, computed, copy=False)
+    if mean is None:
+        y, mean, var = _of_the_batch(y, others, shape, xp)
+        y = y * xp.reshape(_scale(var, gamma, eps, computed, xp), shape)
+    else:
+        mean, var = xp.astype(mean, computed, copy=False), xp.astype(var, computed, copy=False)
+        y = y - xp.reshape(mean, shape)
+        y *= xp.reshape(_scale(var, gamma, eps, computed, xp), shape)
     if beta is not None:
         y += xp.reshape(xp.astype(beta, computed, copy=False), shape)
-    return xp.astype(y, x.dtype, copy=False)
+    return Normalised(xp.astype(y, x.dtype, copy=False), mean, var, axis)
+
+
+def _of_the_batch(
+    x: Array, others: tuple[int, ...], shape: tuple[int, ...], xp: Namespace
+) -> tuple[Array, Array, Array]:
+    """What is left of ``x`` less its mean; mean and biased variance of every channel.
+
+    The deviations have a mean of their own, which is the rounding error of the first one: taking it off again keeps
+    both exact for numbers far from zero.
+    """
+    about = xp.mean(x, axis=others)
+    x = x - xp.reshape(about, shape)
+    rest = xp.mean(x, axis=others)
+    x = x - xp.reshape(rest, shape)
+    return x, about + rest, xp.mean(x * x, axis=others)
 
 
 @door

@@ -186,9 +186,19 @@ _ALL = {**_ELEMENTWISE, forwards.softmax: _softmax, forwards.log_softmax: _log_s
 
 def _activation(call: Call) -> Forward:
     y = call.run()  # which refuses bad options
+    x = call.arg(0)
     way = _ALL[call.function](**call.options)
-    v = y if way.from_result else call.arg(0)
-    return one(y, lambda dy: {"x": way.pull(v, dy)})
+
+    def pull(dy: Array) -> Gradients:
+        xp, _ = inspect(x=x)
+        dtype = wide(xp, x.dtype)
+        if not way.from_result:
+            return {"x": way.pull(x, dy)}
+        # a result that was rounded to 16 bits has lost how far it is from its limit
+        exact = y if dtype == x.dtype else call.function(xp.astype(x, dtype), **call.options)
+        return {"x": way.pull(exact, dy)}
+
+    return one(y, pull)
 
 
 def _prelu(call: Call) -> Forward:
