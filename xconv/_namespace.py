@@ -236,11 +236,6 @@ def is_traced(x: Any) -> bool:
     return isinstance(x, Tracer)
 
 
-def combined(function: Callable[..., Array], a: Array, b: Array, out: Array | None) -> Array:
-    """``function(a, b)``, in the memory of ``out`` where the library can."""
-    return function(a, b) if out is None or not isinstance(a, np.ndarray) else function(a, b, out=out)
-
-
 def is_contiguous(out: Array) -> bool:
     """Whether reshaping it gives the same memory, for certain."""
     return isinstance(out, np.ndarray) and bool(out.flags.c_contiguous)
