@@ -6,6 +6,7 @@ import pytest
 import xconv
 from cases import default_integer, numbers, pytest_generate_tests, thinned  # noqa: F401
 from compare import assert_close, assert_same
+from xconv._namespace import same_memory
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:invalid value:RuntimeWarning"
@@ -145,6 +146,16 @@ def test_kernels_and_biases_may_lie_strangely_too(backend):
 
 
 @pytest.mark.backends("numpy", "fast")
+def test_a_part_of_one_image_is_the_same_memory_whatever_the_stride_of_the_batch():
+    whole = np.zeros((1, 8, 3))
+    part = whole[:, 2:6]
+    again = part.reshape(4, 3).reshape(1, 4, 3)  # another stride of the batch
+    assert again.strides != part.strides
+    assert same_memory(part, again)
+    assert not same_memory(part, whole[:, 1:5])
+    assert not same_memory(whole[:, ::2], whole[:, :4])
+
+
 def test_byte_order_and_alignment_of_numpy_arrays():
     swapped = X.astype(">f4")
     raw = np.zeros(X.nbytes + 1, "uint8")

@@ -5,7 +5,7 @@ from itertools import product
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from reference import conv as reference_conv
 from reference import output_size
@@ -100,6 +100,24 @@ def test_output_sizes_are_those_of_the_reference(axis):
         axis.size, axis.window, axis.stride, axis.low, axis.high, axis.dilation, axis.input_dilation
     )
     assert axis.output == expected
+
+
+@given(axes)
+def test_what_the_windows_meet_is_where_their_taps_stand(axis):
+    axis = axis._replace(input_dilation=1)
+    assume(axis.output > 0)
+    stands = [
+        [o * axis.stride + t * axis.dilation - axis.low for o in range(axis.output)]
+        for t in range(axis.window)
+    ]
+    whole = [o for o in range(axis.output) if all(0 <= taps[o] < axis.size for taps in stands)]
+    assert list(range(*axis.inner)) == whole
+    for t, taps in enumerate(stands):
+        for start, stop in ((0, axis.output), axis.inner, (0, 1)):
+            outputs, elements = axis.met(t, start, stop)
+            found = [o for o in range(start, stop) if 0 <= taps[o] < axis.size]
+            assert list(range(axis.output)[outputs]) == found
+            assert list(range(axis.size)[elements]) == [taps[o] for o in found]
 
 
 @given(problems(), st.data())

@@ -47,6 +47,7 @@ def grained(
     if max(wanted, count) < 2:
         return extents
     wanted = max(wanted, count)
+    wanted += wanted % 2
     best = extents
     for dim, size in enumerate(sizes):
         others = prod(-(-s // e) for i, (s, e) in enumerate(zip(sizes, best, strict=True)) if i != dim)

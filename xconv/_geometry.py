@@ -67,6 +67,24 @@ class Axis(NamedTuple):
         low, high = self.low - start * self.dilation, self.high - (self.window - stop) * self.dilation
         return self._replace(window=stop - start, low=low, high=high)
 
+    @property
+    def inner(self) -> tuple[int, int]:
+        """First and last (exclusive) output whose window lies in the input, which has no holes, completely."""
+        start = max(-(-self.low // self.stride), 0)
+        stop = min((self.size + self.low - self.reach) // self.stride + 1, self.output)
+        return (start, stop) if start < stop else (0, 0)
+
+    def met(self, tap: int, start: int, stop: int) -> tuple[slice, slice]:
+        """Which of the outputs ``start:stop`` find this tap in the input, which has no holes, and where."""
+        shift = self.low - tap * self.dilation
+        start = max(start, -(-shift // self.stride))
+        stop = min(stop, (self.size - 1 + shift) // self.stride + 1)
+        if start >= stop:
+            return slice(0, 0), slice(0, 0)
+        return slice(start, stop), slice(
+            start * self.stride - shift, (stop - 1) * self.stride - shift + 1, self.stride
+        )
+
     def materialised(self) -> Axis:
         """The same windows over an input whose padding and holes have been written out."""
         return self._replace(size=self.spread + self.low + self.high, input_dilation=1, low=0, high=0)
@@ -147,6 +165,11 @@ class ConvProblem:
         """Whether there are holes between the elements of the input."""
         return any(axis.input_dilation > 1 for axis in self.axes)
 
+    @property
+    def left(self) -> bool:
+        """Whether padding and holes are left to the work: it goes by phases."""
+        return self.holes
+
     def transposed(self) -> ConvProblem:
         """The gradient by the input, as a convolution of the output's gradient.
 
@@ -188,6 +211,7 @@ class WindowProblem:
     pad_mode: str = "constant"
     cast: bool = False  # whether the input has another dtype than the numbers reduced
     fast: bool = False  # whether compiled movers do it
+    skips: bool = False  # whether the work skips padding by itself, where there are no holes
 
     def __hash__(self) -> int:
         return self._hash
@@ -205,6 +229,11 @@ class WindowProblem:
     def holes(self) -> bool:
         """Whether there are holes between the elements of the input."""
         return any(axis.input_dilation > 1 for axis in self.axes)
+
+    @property
+    def left(self) -> bool:
+        """Whether padding is left to the work."""
+        return self.skips and not self.holes
 
 
 Problem = ConvProblem | WindowProblem
@@ -231,7 +260,7 @@ class Tile(NamedTuple):
     source: tuple[slice, ...]  # batch and spatial axes of the input
     reads: tuple[tuple[int, int], ...]  # the same before clipping: positions in the padded, spread input
     problem: Problem  # over the source, with what is left of padding and holes
-    core: Problem  # over the block that the work gets, in which padding (and holes) are written out
+    core: Problem  # over the block that the work gets: padding and holes are written out, or else left to it
     entire: bool  # the source is the whole input
 
 
@@ -259,7 +288,7 @@ def _cut(problem: Problem, edges: tuple[tuple[int, ...], ...]) -> Iterator[Tile]
                 (slice(start, stop), *(slice(begin, end) for begin, end, _ in cuts)),
                 tuple(axis.reads(*p) for axis, p in zip(problem.axes, place, strict=True)),
                 part,
-                part if part.holes and isinstance(part, ConvProblem) else materialised(part),
+                part if problem.left else materialised(part),
                 part.batch == problem.batch and tuple(a.size for a in axes) == sizes,
             )
 

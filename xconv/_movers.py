@@ -7,7 +7,7 @@ asks for by its ``fast``; twins write padding out on the way, so blocks of such 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import product
 from math import prod
 
@@ -31,7 +31,15 @@ from xconv._namespace import (
     window_view,
 )
 from xconv._scratch import spare
-from xconv._strides import can_sum_products, longer_runs, rows_are_runs, sum_products, window_runs
+from xconv._strides import (
+    can_slide,
+    can_sum_products,
+    longer_runs,
+    rows_are_runs,
+    slide,
+    sum_products,
+    window_runs,
+)
 
 
 def block(
@@ -283,26 +291,30 @@ def running(
     xp: Namespace,
     out: Array | None = None,
     *,
+    fill: float = 0,
     fast: bool = False,
 ) -> Array:
-    """Reduce every window of a padded block (N, *n, C), one axis after the other, in ``out`` if given: (N, *out, C)."""
+    """Reduce every window of x (N, *n, C), one axis after the other, in ``out`` if given: (N, *out, C).
+
+    Padding holds ``fill``, the identity; where a result can be written to, it is skipped instead.
+    """
     if fast:
         if out is None:
             out = empty_like(x, (x.shape[0], *(a.output for a in axes), x.shape[-1]), x.dtype)
         return compiled().running(x, tuple(axes), reduction, out)
     combine = {"max": xp.maximum, "min": xp.minimum, "sum": xp.add, "prod": xp.multiply}[reduction]
-    last = max((i for i, a in enumerate(axes, 1) if a.window > 1 or a.stride > 1), default=0)
-    for axis, a in enumerate(axes, 1):
-        if a.window == 1 and a.stride == 1:
-            continue
-        before = (slice(None),) * axis
-        first, *others = one_axis_taps(a)
-        result = x[(*before, first, ...)]
-        target = spare(f"axis {axis}", result.shape, x.dtype, x) if axis < last else out
-        for tap in others:
-            result = combined(combine, result, x[(*before, tap, ...)], target)
-            target = result
-        x = result
+    sliding = can_slide(x)
+    if not sliding:
+        x = block(x, axes, x.dtype, fill, xp)
+        axes = [a.materialised() for a in axes]
+    steps = [(axis, a) for axis, a in enumerate(axes, 1) if a != Axis(a.size, 1)]
+    for axis, a in steps:
+        if sliding and (a.window > 1 or a.low or a.high):
+            shape = (*x.shape[:axis], a.output, *x.shape[axis + 1 :])
+            target = out if axis == steps[-1][0] else spare(f"axis {axis}", shape, x.dtype, x)
+            x = slide(combine, x, axis, a, fill, empty_like(x, shape, x.dtype) if target is None else target)
+        else:
+            x = reduce(combine, (x[(*(slice(None),) * axis, tap, ...)] for tap in one_axis_taps(a)))
     return x if any(a.window > 1 for a in axes) else xp.asarray(x, copy=True)  # never the caller's own memory
 
 

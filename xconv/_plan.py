@@ -154,14 +154,14 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
 
     def seconds(tile: WindowProblem) -> float:
         taps = sum(axis.window for axis in tile.axes)
-        return 3 * taps * padded_pixels(tile) * tile.channels * tile.itemsize / CPU.near
+        return taps * padded_pixels(tile) * tile.channels * tile.itemsize / CPU.near
 
     if (
         problem.fast
     ):  # no temporaries but a copy of the input, if that; what is large is shared out inside of a tile
         streamed = budget // SHARE
     else:
-        streamed = min(budget // SHARE, cache_of(settings)) if traits.threads else budget
+        streamed = tile_budget(traits, settings)
     extents = fitted(problem, needed, streamed)
     if traits.threads and not problem.fast:
         extents = grained(problem, extents, seconds)

@@ -17,7 +17,7 @@ from xconv._scratch import in_tiles, scratch
 from xconv._threads import one_blas_thread, run_all
 
 ALONE = 2**18  # multiplications up to which BLAS itself stays on one thread
-LARGE = 10**7  # that are worth waking other threads for
+LARGE = 2 * 10**7  # that are worth waking other threads for
 PIECE = 4 * 10**7  # in a piece
 FEW = 16  # rows; with fewer, it is the reading of the other operand that takes the time
 

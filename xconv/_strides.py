@@ -1,12 +1,14 @@
-"""Views and sums over windows of NumPy's own arrays, which the standard has no words for, or only slow ones."""
+"""Views of NumPy's own arrays and sums over their windows, for which the standard has no words, or only slow ones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from xconv._geometry import Axis
 from xconv._scratch import spare
 
 
@@ -32,6 +34,39 @@ def sum_products(view: Any, w: Any, out: Any) -> None:
     outer, taps = list(range(out.ndim - 1)), list(range(out.ndim, out.ndim + w.ndim - 1))
     run = out.ndim - 1
     np.einsum(view, [*outer, *taps, run], w, [*taps, run], [*outer, run], out=out)
+
+
+def can_slide(x: Any) -> bool:
+    """Whether `slide` is there for this array, and fast: the channels stand side by side."""
+    return isinstance(x, np.ndarray) and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
+
+
+def slide(combine: Callable[..., Any], x: Any, axis: int, a: Axis, fill: float, out: Any) -> Any:
+    """Combine what every window along one axis of ``x`` meets, tap after tap, in ``out``; padding is ``fill``."""
+    before, (whole, (first, *others), ends) = (slice(None),) * axis, _meetings(a)
+    y, part = out[(*before, whole)], x[(*before, first)]
+    if not others:
+        y[...] = part
+    for tap in others:
+        part = combine(part, x[(*before, tap)], out=y)
+    for place, taps in ends:
+        out[(*before, place)] = fill
+        for some, tap in taps:
+            y = out[(*before, some)]
+            combine(y, x[(*before, tap)], out=y)
+    return out
+
+
+@lru_cache(maxsize=1024)
+def _meetings(a: Axis) -> tuple[slice, list[slice], list[tuple[slice, list[tuple[slice, slice]]]]]:
+    """The outputs whose windows lie in the input, and what they meet, tap by tap; the same of those at both ends."""
+    start, stop = a.inner
+    ends = [(first, last) for first, last in ((0, start), (stop, a.output)) if first < last]
+    return (
+        slice(start, stop),
+        [a.met(tap, start, stop)[1] for tap in range(a.window)],
+        [(slice(*end), [a.met(tap, *end) for tap in range(a.window)]) for end in ends],
+    )
 
 
 def window_runs(x: Any, outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]) -> Any | None:

@@ -37,8 +37,8 @@ class Job:
     """What is to be done with every tile of a problem.
 
     ``work(job, block, operands, problem, place, xp)`` gets a block whose padding and holes are written out
-    (except for a convolution with holes), the problem over that block, and its place in the whole; it gives a tuple
-    of results, which may be the arrays that the place offers for them.
+    (except where its problem says that they are left), the problem over that block, and its place in the whole; it
+    gives a tuple of results, which may be the arrays that the place offers for them.
     """
 
     problem: Problem
@@ -143,8 +143,8 @@ def _one(
     if job.problem.fast:
         part, problem = _read(job, x, tile)
         return job.work(job, part, operands, problem, Place(job, tile, out), xp)
-    by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
-    part = read_block(x, job.problem, tile, job.dtype, xp, job.fill, () if by_phases else tile.problem.axes)
+    left = tile.core is tile.problem  # padding is left to the work, and holes with it
+    part = read_block(x, job.problem, tile, job.dtype, xp, job.fill, () if left else tile.problem.axes)
     return job.work(job, part, operands, tile.core, Place(job, tile, out), xp)
 
 
@@ -178,13 +178,13 @@ def _put(
 def _read(job: Job, x: Array, tile: Tile) -> tuple[Array, Problem]:
     """What the tile reads, for compiled movers: as it stands, padding to be written out on the way, or copied."""
     problem, mode = job.problem, job.problem.pad_mode
-    by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
-    if mode == "constant" and (by_phases or not problem.holes) and ready_to_read(x, job.dtype):
+    left = tile.core is tile.problem  # padding is left to the work, and holes with it
+    if mode == "constant" and (left or not problem.holes) and ready_to_read(x, job.dtype):
         return (x if tile.entire else x[(*tile.source, ...)]), tile.problem
     ends = tile.reads
-    if by_phases:
+    if left:
         ends = tuple((cut.start, cut.stop) for cut in tile.source[1:])
-    holes = (1 if by_phases else a.input_dilation for a in problem.axes)
+    holes = (1 if left else a.input_dilation for a in problem.axes)
     maps = tuple(
         source_map(a.size, start, stop, step, mode)
         for a, (start, stop), step in zip(problem.axes, ends, holes, strict=True)

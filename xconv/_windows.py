@@ -106,7 +106,9 @@ def window_job(
 ) -> Job:
     able = is_compilable(xp, computed, len(spec.problem.axes)) and fill != 1  # which is that of products
     fast = able and is_compiled(xp)
-    problem = replace(spec.problem, itemsize=itemsize(xp, computed), cast=x != computed, fast=fast)
+    problem = replace(
+        spec.problem, itemsize=itemsize(xp, computed), cast=x != computed, fast=fast, skips=True
+    )
     tails = ((problem.channels,),)
     return Job(problem, work, computed, tails, (result,), fill, settings=settings(), compilable=able)
 
@@ -139,7 +141,7 @@ def reduce_tile(
     if omit:
         x = xp.where(xp.isnan(x), xp.full_like(x, job.fill), x)
     out = place.out[0] if job.dtype == job.dtypes[0] else None
-    y = running(x, problem.axes, reduction, xp, out, fast=problem.fast)
+    y = running(x, problem.axes, reduction, xp, out, fill=job.fill, fast=problem.fast)
     return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
 
 
