@@ -7,9 +7,15 @@ from typing import Any
 
 from xconv._gradients import (
     _activations,
+    _adaptive,
+    _patches,
+    _pools,
 )
 from xconv._gradients._rule import Rule
 
 RULES: dict[Callable[..., Any], Rule] = {
     **_activations.RULES,
+    **_adaptive.RULES,
+    **_patches.RULES,
+    **_pools.RULES,
 }
