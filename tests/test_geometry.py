@@ -209,3 +209,32 @@ def test_a_transposed_convolution_multiplies_no_holes():
     assert sorted(found) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert {phase.problem.window for phase in found.values()} == {(2, 2)}
     assert sum(phase.problem.flops for phase in found.values()) == forward.flops
+
+
+@given(axes)
+def test_meets_names_the_outputs_whose_tap_is_an_element(axis):
+    for tap in range(axis.window):
+        places = ((o, o * axis.stride + tap * axis.dilation - axis.low) for o in range(axis.output))
+        expected = [
+            (o, p // axis.input_dilation)
+            for o, p in places
+            if 0 <= p < axis.spread and p % axis.input_dilation == 0
+        ]
+        found = axis.meets(tap)
+        if found is None:
+            assert not expected
+            continue
+        outputs, elements = (range(*s.indices(10**6)) for s in found)
+        assert list(zip(outputs, elements, strict=True)) == expected
+
+
+@given(axes, st.data())
+def test_reached_holds_every_output_that_reads_the_elements(axis, data):
+    start = data.draw(st.integers(0, axis.size - 1))
+    stop = data.draw(st.integers(start + 1, axis.size))
+    begin, end = axis.reached(start, stop)
+    assert 0 <= begin <= end <= axis.output
+    for o, t in product(range(axis.output), range(axis.window)):
+        p = o * axis.stride + t * axis.dilation - axis.low
+        if p % axis.input_dilation == 0 and start <= p // axis.input_dilation < stop:
+            assert begin <= o < end

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
-from math import prod
+from math import gcd, prod
 from typing import NamedTuple, TypeVar
 
 
@@ -84,6 +84,32 @@ class Axis(NamedTuple):
         return slice(start, stop), slice(
             start * self.stride - shift, (stop - 1) * self.stride - shift + 1, self.stride
         )
+
+    def reached(self, start: int, stop: int) -> tuple[int, int]:
+        """First and last (exclusive) of the outputs whose windows may read any of the elements ``start:stop``."""
+        begin = -(-(start * self.input_dilation + self.low - self.reach + 1) // self.stride)
+        end = ((stop - 1) * self.input_dilation + self.low) // self.stride + 1
+        begin = min(max(begin, 0), self.output)
+        return begin, max(min(end, self.output), begin)
+
+    def meets(self, tap: int) -> tuple[slice, slice] | None:
+        """The outputs whose tap is an element of the input, and those elements; None where there are none.
+
+        From o * stride + t * dilation - low = p * input_dilation, both go on in steps, the outputs by
+        input_dilation / g and the elements by stride / g, where g is the greatest common divisor of the two.
+        """
+        common = gcd(self.stride, self.input_dilation)
+        step, offset = self.input_dilation // common, tap * self.dilation - self.low
+        first = max(-(offset // self.stride), 0)
+        last = min(((self.size - 1) * self.input_dilation - offset) // self.stride, self.output - 1)
+        candidates = range(first, min(first + step, last + 1))
+        start = next((o for o in candidates if (o * self.stride + offset) % self.input_dilation == 0), None)
+        if start is None:
+            return None
+        count = (last - start) // step
+        element = (start * self.stride + offset) // self.input_dilation
+        end = element + count * (self.stride // common) + 1
+        return slice(start, start + count * step + 1, step), slice(element, end, self.stride // common)
 
     def materialised(self) -> Axis:
         """The same windows over an input whose padding and holes have been written out."""

@@ -241,6 +241,16 @@ def combined(function: Callable[..., Array], a: Array, b: Array, out: Array | No
     return function(a, b) if out is None or not isinstance(a, np.ndarray) else function(a, b, out=out)
 
 
+def selected(values: Array, mask: Array, out: Array) -> Array:
+    """On NumPy: real ``values`` where the mask holds, and zeros, in ``out``.
+
+    As integers, so that infinity times zero is zero; several times as fast as a choice.
+    """
+    bits = np.dtype(f"i{values.itemsize}")
+    np.multiply(values.view(bits), mask, out=out.view(bits))
+    return out
+
+
 def is_contiguous(out: Array) -> bool:
     """Whether reshaping it gives the same memory, for certain."""
     return isinstance(out, np.ndarray) and bool(out.flags.c_contiguous)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xconv._gradients import _activations, _around, _convolutions, _dense
+from xconv._gradients import _activations, _adaptive, _around, _convolutions, _dense, _patches, _pools
 from xconv._gradients._rule import Rule
 
 RULES: dict[Callable[..., Any], Rule] = {
     **_activations.RULES,
+    **_adaptive.RULES,
     **_around.RULES,
     **_convolutions.RULES,
     **_dense.RULES,
+    **_patches.RULES,
+    **_pools.RULES,
 }
