@@ -151,10 +151,21 @@ def test_nothing_that_was_given_is_shared_with_what_comes_back():
 # ---------------------------------------------------------------------------------------------------- bad input
 
 
+class Unhashable:
+    """A layer of somebody else's that compares by value."""
+
+    __hash__ = None
+    __name__ = "Unhashable"
+
+    def __call__(self, x):
+        return x
+
+
 def test_a_function_that_is_no_public_operation():
     rule = "function must be a public operation of xconv; got function="
     text = refused(TypeError, rule + "tanh", lambda: xconv.vjp(np.tanh, X))
     assert text.endswith("\n  in vjp(tanh, float64[3, 4])")
+    refused(TypeError, rule + "Unhashable", lambda: xconv.vjp(Unhashable(), X))
     refused(TypeError, rule + "'relu'", lambda: xconv.vjp("relu", X))
     refused(TypeError, rule + "explain", lambda: xconv.vjp(xconv.explain, xconv.dense, X, W))
     refused(TypeError, rule + "vjp", lambda: xconv.vjp(xconv.vjp, xconv.relu, X))

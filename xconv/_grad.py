@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from xconv._dtypes import dtype_kind
@@ -69,7 +69,7 @@ def vjp(
     >>> dx.ravel()
     array([1., 0., 0., 1.])
     """
-    rule = RULES.get(function) if callable(function) else None
+    rule = RULES.get(function) if callable(function) and isinstance(function, Hashable) else None
     if rule is None:
         refuse_type("function", function, "be a public operation of xconv")
     positional = [(name, a) for name, a in zip(rule.arrays, arrays, strict=False) if name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from inspect import signature
 from math import pi, sqrt
@@ -35,7 +35,7 @@ def through(activation: Any) -> Through | None:
     options: dict[str, Any] = {}
     if isinstance(function, partial) and not function.args:
         function, options = function.func, function.keywords
-    maker = _ELEMENTWISE.get(function)
+    maker = _ELEMENTWISE.get(function) if isinstance(function, Hashable) else None
     if maker is None:
         rule = "be one of xconv's activations where it is differentiated, by name or as a function"
         refuse("activation", activation, rule)

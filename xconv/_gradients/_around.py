@@ -81,20 +81,21 @@ def _batch_norm(call: Call) -> Forward:
         others = tuple(i for i in range(x.ndim) if i != forward.axis)
         inverse = 1 / xp.sqrt(forward.var + eps)
         scale = inverse if gamma is None else inverse * xp.astype(gamma, dy.dtype, copy=False)
-        total = xp.sum(dy, axis=others)
-        unit = (xp.astype(x, dy.dtype, copy=False) - xp.reshape(forward.mean, shape)) * xp.reshape(
-            inverse, shape
-        )
-        along = xp.sum(dy * unit, axis=others)
-        found = {"gamma": along, "beta": total}
+        trained = mean is None and "x" in call.wanted  # through the statistics of the batch
+        found: dict[str, Array] = {}
+        if trained or call.wanted & {"mean", "beta"}:
+            total = xp.sum(dy, axis=others)
+            found |= {"beta": total, "mean": -scale * total}
+        if trained or call.wanted & {"var", "gamma"}:
+            unit = xp.astype(x, dy.dtype, copy=False) - xp.reshape(forward.mean, shape)
+            unit = unit * xp.reshape(inverse, shape)
+            along = xp.sum(dy * unit, axis=others)
+            found |= {"gamma": along, "var": -0.5 * scale * inverse * along}
+        if trained:
+            count = prod(x.shape[i] for i in others)
+            dy = dy - xp.reshape(total / count, shape) - unit * xp.reshape(along / count, shape)
         if "x" in call.wanted:
-            if mean is None:  # less what moves the mean and the variance of the batch
-                count = prod(x.shape[i] for i in others)
-                dy = dy - xp.reshape(total / count, shape) - unit * xp.reshape(along / count, shape)
             found["x"] = dy * xp.reshape(scale, shape)
-        if mean is not None:
-            found["mean"] = -scale * total
-            found["var"] = -0.5 * scale * inverse * along
         return {name: found[name] for name in call.wanted}
 
     return one(forward.y, pull)
@@ -109,14 +110,15 @@ def _fold_batch_norm(call: Call) -> Forward:
     def pull(dw: Array, db: Array) -> Gradients:
         xp, _ = inspect(dw=dw, db=db)
         dw, db = widened(dw, xp), widened(db, xp)
-        kernel, centre, spread = (xp.astype(a, dw.dtype, copy=False) for a in (w, mean, var))
+        centre, spread = (xp.astype(a, dw.dtype, copy=False) for a in (mean, var))
         inverse = 1 / xp.sqrt(spread + eps)
-        shift = -centre if b is None else xp.astype(b, dw.dtype, copy=False) - centre
         scale = inverse if gamma is None else inverse * xp.astype(gamma, dw.dtype, copy=False)
-        dscale = _per_output(dw * kernel, mean.shape[0], layout, transposed, xp) + db * shift
         found = {"b": db * scale, "mean": -scale * db, "beta": db}
-        found["gamma"] = dscale * inverse
-        found["var"] = -0.5 * dscale * scale * inverse * inverse
+        if call.wanted & {"gamma", "var"}:
+            shift = -centre if b is None else xp.astype(b, dw.dtype, copy=False) - centre
+            products = dw * xp.astype(w, dw.dtype, copy=False)
+            dscale = _per_output(products, mean.shape[0], layout, transposed, xp) + db * shift
+            found |= {"gamma": dscale * inverse, "var": -0.5 * dscale * scale * inverse * inverse}
         if "w" in call.wanted:
             nothing = xp.zeros_like(mean)
             found["w"] = fold_batch_norm(dw, None, nothing, var, gamma, **call.options)[0]
