@@ -219,7 +219,8 @@ _CONV = Rule(("x", "w", "b"), _conv, keywords=("residual",))
 _TRANSPOSE = Rule(("x", "w", "b"), _transpose)
 RULES: dict[Callable[..., Any], Rule] = {
     **dict.fromkeys((conv, conv1d, conv2d, conv3d), _CONV),
-    **dict.fromkeys((conv_general, depthwise_conv), Rule(("x", "w", "b"), _conv)),
+    conv_general: Rule(("x", "w"), _conv),
+    depthwise_conv: Rule(("x", "w", "b"), _conv),
     **dict.fromkeys((conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d), _TRANSPOSE),
     separable_conv: Rule(("x", "depthwise", "pointwise", "b"), _separable),
 }
