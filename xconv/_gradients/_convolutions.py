@@ -122,6 +122,7 @@ def _transpose_back(call: Call, dy: Array) -> Gradients:
 
 def _separable(call: Call) -> Forward:
     """The depthwise half, then the mixing one."""
+    through(call.options.get("activation"))  # refused, if it must be, before any work
     x, depthwise, pointwise, b = (call.arg(i) for i in range(4))
     common = {name: call.options[name] for name in ("layout", "dtype") if name in call.options}
     own = {name: value for name, value in call.options.items() if name != "activation"}
