@@ -318,5 +318,6 @@ def pytest_generate_tests(metafunc):
 
 def label(item):
     """The id of a case, or of a tuple of a case and more."""
-    text = "-".join(map(str, item)) if isinstance(item, tuple) else str(item)
+    parts = item if isinstance(item, tuple) else (item,)
+    text = "-".join(getattr(part, "__name__", str(part)) for part in parts)  # no address of a function
     return text.replace(" ", "")
