@@ -7,7 +7,7 @@ from typing import Any
 from xconv._dtypes import dtype_kind, wide
 from xconv._errors import door, refuse, refuse_type
 from xconv._layout import channel_axis
-from xconv._namespace import Array, Namespace, inspect
+from xconv._namespace import Array, Namespace, added, combined, inspect
 
 
 @door
@@ -61,9 +61,9 @@ def batch_norm(
     computed = wide(xp, x.dtype)
     scale = _scale(var, gamma, eps, computed, xp)
     y = xp.astype(x, computed, copy=False) - xp.reshape(xp.astype(mean, computed, copy=False), shape)
-    y *= xp.reshape(scale, shape)
+    y = combined(xp.multiply, y, xp.reshape(scale, shape), y)
     if beta is not None:
-        y += xp.reshape(xp.astype(beta, computed, copy=False), shape)
+        y = added(y, xp.reshape(xp.astype(beta, computed, copy=False), shape), xp)
     return xp.astype(y, x.dtype, copy=False)
 
 
