@@ -132,9 +132,11 @@ def _pools() -> list[Case]:
 
 
 def _beside(like: Any, values: np.ndarray) -> Any:
-    """Integers as an array of the same library."""
+    """Integers as an array of the same library, on the same device."""
     import array_api_compat
 
+    if array_api_compat.is_torch_array(like):
+        return like.new_tensor(values, dtype=None).long()
     return array_api_compat.array_namespace(like).asarray(np.array(values))
 
 

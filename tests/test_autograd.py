@@ -39,7 +39,7 @@ class Torch:
         return self.lib.func.hessian(function)
 
     def numpy(self, array):
-        return array.detach().numpy()
+        return array.detach().cpu().numpy()
 
 
 class Jax:
@@ -142,24 +142,18 @@ def test_double_backward_and_hessian(lib, case: Case):
 
 
 @pytest.mark.backends("jax")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "mish",
-        "log_softmax",
-        "max_pool-tiles",
-        "lp_pool-p3",
-        "conv-fft",
-        "conv-winograd",
-        "conv_transpose1d",
-        "bilinear",
-    ],
-)
+@pytest.mark.parametrize("name", ["mish", "max_pool", "lp_pool-p3", "conv_transpose1d", "bilinear"])
 def test_checks_of_the_library_itself(lib, name):
     from jax.test_util import check_grads
 
     (case,) = (case for case in CASES if case.id == name)
-    check_grads(lib.jit(case), tuple(map(lib.asarray, case.arrays)), order=2, modes=("fwd", "rev"), rtol=1e-3)
+    check_grads(
+        lib.jit(lambda *a: case(*a)),
+        tuple(map(lib.asarray, case.arrays)),
+        order=2,
+        modes=("fwd", "rev"),
+        rtol=1e-3,
+    )
 
 
 @pytest.mark.backends("jax")
@@ -228,13 +222,8 @@ FILLS = {
 }
 
 
-@pytest.mark.parametrize("x", FILLS.values(), ids=FILLS)
 @pytest.mark.parametrize("pool, window, options", POOLS)
-def test_the_gradient_goes_where_the_index_points(lib, pool, window, options, x):
-    _, indices = pool(x, window, return_indices=True, **options)
-    weights = normal(*indices.shape)
-    expected = to_places(indices, weights, x.shape)
-
+def test_the_gradient_goes_where_the_index_points(lib, pool, window, options):
     def alone(x):
         with xconv.config(workspace=700):  # several tiles
             return pool(x, window, **options)
@@ -246,10 +235,13 @@ def test_the_gradient_goes_where_the_index_points(lib, pool, window, options, x)
         return xconv.global_max_pool(x, keepdims=True)
 
     for function in (alone, beside_indices, *([over_all] if window == 1 else [])):
-        y = lib.asarray(weights)
-        both = lib.value_and_grad(lambda x, f=function, y=y: (f(x) * y).sum(), 1)
-        _, (found,) = lib.jit(both)(lib.asarray(x))
-        np.testing.assert_allclose(lib.numpy(found), expected, rtol=1e-12, atol=1e-14)
+        both = lib.jit(lib.value_and_grad(lambda x, weights, f=function: (f(x) * weights).sum(), 2))
+        for name, x in FILLS.items():
+            _, indices = pool(x, window, return_indices=True, **options)
+            weights = normal(*indices.shape)
+            _, (found, _) = both(lib.asarray(x), lib.asarray(weights))
+            expected = to_places(indices, weights, x.shape)
+            np.testing.assert_allclose(lib.numpy(found), expected, rtol=1e-12, atol=1e-14, err_msg=name)
 
 
 def test_what_is_left_out_as_nan_has_no_gradient(lib):

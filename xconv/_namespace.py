@@ -129,7 +129,7 @@ def differentiates(xp: Namespace) -> bool:
     """Whether the library may be about to differentiate what is computed, operation by operation.
 
     Each operation must then have the derivative that the whole is to have. Where several elements are the largest, the
-    maximum of a library shares it out among them, and the slope of its absolute value is 0 at 0.
+    maximum of a library shares it out among them; the slope of its absolute value at 0 may be 0 or 1.
     """
     return isinstance(xp, _Functional) or compat.is_jax_namespace(xp)
 

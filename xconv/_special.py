@@ -100,10 +100,11 @@ def powers(x: Array, p: float, xp: Namespace) -> Array:
     """abs(x) ** p, whose derivatives at 0 are taken as 0: those of p below 2 are infinite there, or have a jump."""
     if p == 2:
         return x * x
-    if p == 1 or not differentiates(xp):
+    if not differentiates(xp):
         return xp.abs(x) if p == 1 else xp.abs(x) ** p
     zero = x == 0
-    return xp.where(zero, number(x, 0), xp.abs(xp.where(zero, number(x, 1), x)) ** p)
+    magnitude = xp.abs(xp.where(zero, number(x, 1), x))
+    return xp.where(zero, number(x, 0), magnitude if p == 1 else magnitude**p)
 
 
 def root(y: Array, p: float, xp: Namespace) -> Array:
