@@ -8,8 +8,8 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from xconv._dtypes import dtype_kind, wide
 from xconv._errors import door, refuse, refuse_type
-from xconv._namespace import Array, Namespace, inspect
-from xconv._special import between, log1p_exp, logistic, normal_cdf, number
+from xconv._namespace import Array, Namespace, differentiates, inspect
+from xconv._special import at_least, between, log1p_exp, logistic, negative_part, normal_cdf
 
 ActivationOption: TypeAlias = str | Callable[[Array], Array] | None
 P = ParamSpec("P")
@@ -44,7 +44,7 @@ def relu(x: Array, /) -> Array:
         Real numbers, integers included.
     """
     xp = _ordered(x)
-    return xp.maximum(x, number(x, 0))
+    return at_least(x, 0, xp)
 
 
 @_activation
@@ -57,7 +57,7 @@ def relu6(x: Array, /) -> Array:
         Real numbers, integers included.
     """
     xp = _ordered(x)
-    return xp.minimum(xp.maximum(x, number(x, 0)), number(x, 6))
+    return between(x, 0, 6, xp)
 
 
 @_activation
@@ -109,7 +109,7 @@ def elu(x: Array, /, *, alpha: float = 1.0) -> Array:
         What large negative numbers tend to, negated.
     """
     _parameter("alpha", alpha)
-    return _apply(x, lambda x, xp: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, number(x, 0)))))
+    return _apply(x, lambda x, xp: xp.where(x > 0, x, alpha * xp.expm1(negative_part(x, xp))))
 
 
 @_activation
@@ -124,7 +124,7 @@ def selu(x: Array, /) -> Array:
         Real floating.
     """
     scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-    return _apply(x, lambda x, xp: scale * xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, number(x, 0)))))
+    return _apply(x, lambda x, xp: scale * xp.where(x > 0, x, alpha * xp.expm1(negative_part(x, xp))))
 
 
 @_activation
@@ -216,7 +216,13 @@ def gelu(x: Array, /, *, approximate: str = "none") -> Array:
     """
     if approximate == "tanh":
         inner = sqrt(2 / 3.141592653589793)
-        return _apply(x, lambda x, xp: 0.5 * x * (1 + xp.tanh(inner * (x + 0.044715 * x * x * x))))
+
+        def core(x: Array, xp: Namespace) -> Array:
+            # Beyond 10 the tangent is one, but its argument has derivatives that overflow.
+            z = between(x, -10, 10, xp) if differentiates(xp) else x
+            return 0.5 * x * (1 + xp.tanh(inner * (z + 0.044715 * z * z * z)))
+
+        return _apply(x, core)
     if approximate != "none":
         refuse("approximate", approximate, "be 'none' or 'tanh'")
     return _apply(x, lambda x, xp: x * normal_cdf(x, xp))

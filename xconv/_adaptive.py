@@ -10,13 +10,16 @@ from typing import Any
 
 from xconv._args import Ints, Shape, frozen, per_axis, pool_rank
 from xconv._config import settings
-from xconv._dtypes import default_float, default_integer, dtype_kind, itemsize, wide
+from xconv._dtypes import default_float, default_integer, itemsize, wide
 from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import WindowProblem, adaptive_bounds
 from xconv._layout import channel_axis
+from xconv._movers import ahead
 from xconv._namespace import Array, Namespace, empty_like, inspect, integers
 from xconv._problems import PoolSpec, pool_spec
+from xconv._special import powers, root
+from xconv._ties import first_of_two, first_over, keeps_ties
 from xconv._tiles import Job, Operands, Place
 from xconv._windows import check_norm, check_numeric, check_real
 
@@ -112,6 +115,8 @@ def global_max_pool(x: Array, /, *, keepdims: bool = False, layout: str = "NHWC"
     check_real(x, xp)
     if not x.shape[0]:
         return _nothing(x, axes, x.dtype, keepdims=keepdims)
+    if keeps_ties(x, xp):
+        return first_over(x, axes, xp, keepdims=keepdims)
     return xp.max(x, axis=axes, keepdims=keepdims)
 
 
@@ -171,8 +176,8 @@ def global_lp_pool(x: Array, /, *, p: float = 2, keepdims: bool = False, layout:
     check_norm(x, p, xp)
     if not x.shape[0]:
         return _nothing(x, axes, x.dtype, keepdims=keepdims)
-    powers = xp.abs(xp.astype(x, wide(xp, x.dtype), copy=False)) ** p
-    return xp.astype(xp.sum(powers, axis=axes, keepdims=keepdims) ** (1 / p), x.dtype, copy=False)
+    terms = powers(xp.astype(x, wide(xp, x.dtype), copy=False), p, xp)
+    return xp.astype(root(xp.sum(terms, axis=axes, keepdims=keepdims), p, xp), x.dtype, copy=False)
 
 
 def _global(x: Array, layout: Any, keepdims: Any) -> tuple[Namespace, tuple[int, ...]]:
@@ -229,7 +234,9 @@ def _adaptive_tile(
     mean: bool,
 ) -> tuple[Array]:
     """Axis by axis: the j-th elements of all windows at once, for every j up to the longest window."""
-    for axis, (a, o) in enumerate(zip(problem.axes, outputs, strict=True), 1):
+    first = not mean and keeps_ties(x, xp)
+    order = [*enumerate(zip(problem.axes, outputs, strict=True), 1)]
+    for axis, (a, o) in reversed(order) if first else order:
         bounds = adaptive_bounds(a.size, o)
         lengths = integers([end - start for start, end in bounds], x)
         lengths = xp.reshape(lengths, (o,) + (1,) * (x.ndim - axis - 1))
@@ -240,7 +247,7 @@ def _adaptive_tile(
             elif mean:
                 y = y + xp.where(lengths > j, part, xp.zeros_like(part))
             else:  # a window too short repeats its last element
-                y = xp.maximum(y, part)
+                y = first_of_two(y, part, "max", xp) if first else xp.maximum(y, part)
         x = y / xp.astype(lengths, job.dtype) if mean else y
     x = xp.reshape(x, (problem.batch, *problem.outputs, *outputs, problem.channels))
     return (xp.astype(x, job.dtypes[0], copy=False),)
@@ -262,9 +269,7 @@ def _adaptive_indices_tile(
         if best is None:
             best, best_place = value, xp.broadcast_to(place, value.shape)
             continue
-        better = value > best
-        if dtype_kind(xp, x.dtype) == "float":
-            better = better | (xp.isnan(value) & ~xp.isnan(best))
+        better = ahead(value, best, "max", xp)
         best, best_place = xp.where(better, value, best), xp.where(better, place, best_place)
     shape = (problem.batch, *problem.outputs, *outputs, problem.channels)
     return xp.reshape(best, shape), xp.reshape(best_place, shape)

@@ -24,6 +24,7 @@ from xconv._namespace import (
     DType,
     Namespace,
     Traits,
+    added,
     assignable,
     empty_like,
     full_like,
@@ -204,6 +205,8 @@ def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp
     problem: Any = plan.problem
     room = ALGORITHMS[plan.algorithm]
     key = (plan.algorithm, plan.core, dtype)  # which says as well whether compiled code does it
+    if kernels is not None and is_traced(w):
+        kernels = None  # what is made of it is of this call only
     if kernels is not None and (found := kernels.get(key)) is not None:
         return found
     w = w if w.dtype == dtype else xp.astype(w, dtype)
@@ -305,7 +308,7 @@ def finish(
     if b is not None:
         y = biased(y, b if b.dtype == y.dtype else xp.astype(b, y.dtype), xp)
     if residual is not None:
-        y += residual if residual.dtype == y.dtype else xp.astype(residual, y.dtype)
+        y = added(y, residual if residual.dtype == y.dtype else xp.astype(residual, y.dtype), xp)
     if activation is not None:
         y = activation(y)
     return y if y.dtype == result else xp.astype(y, result)

@@ -19,9 +19,11 @@ from xconv._namespace import (
     Array,
     DType,
     Namespace,
+    added,
     assignable,
     combined,
     compiled,
+    copied,
     count_up,
     empty_like,
     full_like,
@@ -315,7 +317,7 @@ def running(
             x = slide(combine, x, axis, a, fill, empty_like(x, shape, x.dtype) if target is None else target)
         else:
             x = reduce(combine, (x[(*(slice(None),) * axis, tap, ...)] for tap in one_axis_taps(a)))
-    return x if any(a.window > 1 for a in axes) else xp.asarray(x, copy=True)  # never the caller's own memory
+    return x if any(a.window > 1 for a in axes) else copied(x, xp)  # never the caller's own memory
 
 
 def tap_positions(axis: Axis, start: int, count: int, like: Array, dtype: DType) -> list[Array]:
@@ -341,9 +343,17 @@ def window_counts(
             real = (p >= -low) & (p < axis.spread + high)
             if axis.input_dilation > 1:
                 real = real & (p % axis.input_dilation == 0)
-            count += xp.astype(real, dtype)
+            count = count + xp.astype(real, dtype)
         total = total * xp.reshape(count, (outputs, *(1,) * (len(axes) - i)))
     return total
+
+
+def ahead(b: Array, a: Array, reduction: str, xp: Namespace) -> Array:
+    """Where ``b`` is larger ("max") or smaller ("min") than ``a``, or the first NaN."""
+    better = b > a if reduction == "max" else b < a
+    if xp.isdtype(b.dtype, "real floating"):
+        better = better | (xp.isnan(b) & ~xp.isnan(a))
+    return better
 
 
 def first_maximum(
@@ -379,12 +389,10 @@ def first_maximum(
         if best is None:
             best, best_place = value, xp.broadcast_to(best_place, value.shape)
             continue
-        better = value > best
-        if xp.isdtype(x.dtype, "real floating"):
-            better = better | (xp.isnan(value) & ~xp.isnan(best))
+        better = ahead(value, best, "max", xp)
         best, best_place = xp.where(better, value, best), xp.where(better, place, best_place)
     if sum(a.window for a in axes) == len(axes):  # never the caller's own memory
-        return xp.asarray(best, copy=True), xp.asarray(best_place, copy=True)
+        return copied(best, xp), copied(best_place, xp)
     return best, best_place
 
 
@@ -422,9 +430,7 @@ def biased(y: Array, b: Array, xp: Namespace) -> Array:
     """Add a bias (C,) to what is the caller's to change, (..., W, C): by rows where C alone is a short loop."""
     channels = b.shape[0]
     if y.ndim < 3 or channels > 64 or prod(y.shape[:-1]) < 1024:
-        y += b
-        return y
+        return added(y, b, xp)
     *lead, width, _ = y.shape
     rows = xp.reshape(y, (*lead, width * channels))
-    rows += xp.tile(b, (width,))
-    return xp.reshape(rows, y.shape)
+    return xp.reshape(added(rows, xp.tile(b, (width,)), xp), y.shape)

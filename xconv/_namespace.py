@@ -78,6 +78,8 @@ def _inspect(given: dict[str, Array]) -> tuple[Namespace, Traits]:
     for name, array in given.items():
         if any(not isinstance(size, int) or size < 0 for size in array.shape):
             refuse(name, array, "have a known shape (for chunked arrays: compute_chunk_sizes())")
+    if compat.is_torch_namespace(xp) and any(map(_is_differentiated, given.values())):
+        xp = _functional(xp)
     return xp, _traits(xp, str(_device(first[1])))
 
 
@@ -93,10 +95,43 @@ def library_name(xp: Namespace) -> str:
     return xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
 
 
+def _is_differentiated(x: Array) -> bool:
+    """Whether derivatives pass through an array of PyTorch."""
+    from xconv._bridges import torch as bridge
+
+    return bridge.is_differentiated(x)
+
+
+class _Functional(ModuleType):
+    """A namespace for arrays that are being differentiated: the same functions, but nothing is assigned to.
+
+    It is one of its own so that no plan that was made for the one is taken for the other.
+    """
+
+    def __init__(self, xp: Namespace) -> None:
+        super().__init__(xp.__name__)
+        vars(self).update(vars(xp))
+
+
+_functional = lru_cache(_Functional)
+
+
 @lru_cache
 def assignable(xp: Namespace) -> bool:
     """Whether a fresh array can be assigned to, and at once: not in a library of functions, nor in a lazy one."""
-    return compat.is_writeable_array(xp.empty((1,))) and not compat.is_dask_namespace(xp)
+    if compat.is_dask_namespace(xp) or differentiates(xp):
+        return False
+    return compat.is_writeable_array(xp.empty((1,)))
+
+
+@lru_cache
+def differentiates(xp: Namespace) -> bool:
+    """Whether the library may be about to differentiate what is computed, operation by operation.
+
+    Each operation must then have the derivative that the whole is to have. Where several elements are the largest, the
+    maximum of a library shares it out among them; the slope of its absolute value at 0 may be 0 or 1.
+    """
+    return isinstance(xp, _Functional) or compat.is_jax_namespace(xp)
 
 
 @lru_cache
@@ -193,7 +228,20 @@ def owned(y: Array, x: Array, xp: Namespace) -> Array:
     """``y`` itself, or a copy where it may still be a view of ``x``."""
     if isinstance(y, np.ndarray) and not np.may_share_memory(y, x):
         return y
-    return xp.asarray(y, copy=True)
+    return copied(y, xp)
+
+
+def copied(x: Array, xp: Namespace) -> Array:
+    """A copy that derivatives pass through (those of `torch.asarray` end there)."""
+    return xp.astype(x, x.dtype, copy=True)
+
+
+def added(y: Array, term: Array, xp: Namespace) -> Array:
+    """``y + term``, in the memory of ``y``, which is ours, where arrays can be assigned to."""
+    if not assignable(xp):
+        return y + term
+    y += term
+    return y
 
 
 _AS_THEY_ARE = frozenset(tuple(range(n)) for n in range(16))
@@ -226,9 +274,11 @@ NumPyArray = np.ndarray
 
 
 def is_traced(x: Any) -> bool:
-    """Whether an array, or any of a dictionary of arrays, stands for values that a program being made will have."""
+    """Whether an array, or any of a dictionary of arrays, belongs to a program being made, or to derivatives."""
     if isinstance(x, dict):
         return any(map(is_traced, x.values()))
+    if compat.is_torch_array(x):
+        return _is_differentiated(x)
     if not compat.is_jax_array(x):
         return False
     from jax.core import Tracer
@@ -279,7 +329,7 @@ def window_view(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
     shape = (batch, *outputs, *(window for window, _, _ in steps), channels)
     if isinstance(x, np.ndarray) or compat.is_cupy_array(x):
         first, *middle, last = x.strides
-    elif compat.is_torch_array(x):
+    elif compat.is_torch_array(x) and not _is_differentiated(x):
         first, *middle, last = x.stride()
     else:
         return None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from xconv._dtypes import dtype_kind, wide
 from xconv._errors import door, refuse, refuse_type
 from xconv._layout import channel_axis
-from xconv._namespace import Array, Namespace, inspect
+from xconv._namespace import Array, Namespace, added, combined, inspect
 
 
 @door
@@ -97,9 +97,9 @@ def normalised(
     else:
         mean, var = xp.astype(mean, computed, copy=False), xp.astype(var, computed, copy=False)
         y = y - xp.reshape(mean, shape)
-        y *= xp.reshape(_scale(var, gamma, eps, computed, xp), shape)
+        y = combined(xp.multiply, y, xp.reshape(_scale(var, gamma, eps, computed, xp), shape), y)
     if beta is not None:
-        y += xp.reshape(xp.astype(beta, computed, copy=False), shape)
+        y = added(y, xp.reshape(xp.astype(beta, computed, copy=False), shape), xp)
     return Normalised(xp.astype(y, x.dtype, copy=False), mean, var, axis)
 
 

@@ -10,7 +10,7 @@ from xconv._borders import runs
 from xconv._dtypes import dtype_kind
 from xconv._errors import door, refuse, refuse_type
 from xconv._movers import continued
-from xconv._namespace import Array, inspect
+from xconv._namespace import Array, copied, inspect
 
 
 @door
@@ -60,9 +60,7 @@ def pad(
             refuse("widths", widths, f"be zero for axis {axis}, which has no element to repeat")
     for axis, ((low, high), n) in enumerate(zip(pairs, x.shape, strict=True)):
         x = continued(x, axis, runs(-low, n + high, n, mode), value, xp)
-    return (
-        x if any(low > 0 or high > 0 for low, high in pairs) else xp.asarray(x, copy=True)
-    )  # never the caller's own
+    return x if any(low > 0 or high > 0 for low, high in pairs) else copied(x, xp)  # never the caller's own
 
 
 def _check_value(value: Any, kind: str) -> None:

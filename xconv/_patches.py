@@ -149,7 +149,8 @@ def _columns_tile(
     job: Job, x: Array, _: Operands, problem: WindowProblem, place: Place, xp: Namespace
 ) -> tuple[Array]:
     spatial = len(problem.axes)
-    y = xp.moveaxis(windows(x, problem.axes, xp), -1, 1 + spatial)  # (N, *out, C, *window)
+    order = (*range(1 + spatial), 1 + 2 * spatial, *range(1 + spatial, 1 + 2 * spatial))
+    y = xp.permute_dims(windows(x, problem.axes, xp), order)  # (N, *out, C, *window)
     return (owned(xp.reshape(y, (problem.batch, *problem.outputs, *job.tails[0])), x, xp),)
 
 

@@ -14,6 +14,8 @@ from xconv._geometry import COPIES, Axis, WindowProblem
 from xconv._movers import first_maximum, running
 from xconv._namespace import Array, Namespace, is_compilable, is_compiled
 from xconv._ranks import fixed_rank_pool
+from xconv._special import powers, root
+from xconv._ties import first_running, keeps_ties
 from xconv._tiles import Job, Operands, Place
 from xconv._windows import (
     check_norm,
@@ -87,7 +89,13 @@ def max_pool(
     if not return_indices:
         spec = replace(spec, problem=replace(spec.problem, copies=5)) if omit else spec
         job = window_job(
-            spec, partial(reduce_tile, reduction="max", omit=omit), x.dtype, x.dtype, x.dtype, lowest, xp
+            spec,
+            partial(reduce_tile, axes=spec.problem.axes, reduction="max", omit=omit),
+            x.dtype,
+            x.dtype,
+            x.dtype,
+            lowest,
+            xp,
         )
         return run_windows(job, x, spec, xp, traits)
     size = max(itemsize(xp, x.dtype), itemsize(xp, default_integer(xp)))
@@ -212,11 +220,7 @@ avg_pool1d, avg_pool2d, avg_pool3d = (fixed_rank_pool(avg_pool, spatial) for spa
 def _norm_tile(
     job: Job, x: Array, _: Operands, problem: WindowProblem, place: Place, xp: Namespace, *, p: float
 ) -> tuple[Array]:
-    x = xp.abs(x)
-    if p != 1:
-        x = x * x if p == 2 else x**p
-    y = running(x, problem.axes, "sum", xp, fast=problem.fast)
-    y = y if p == 1 else xp.sqrt(y) if p == 2 else y ** (1 / p)
+    y = root(running(powers(x, p, xp), problem.axes, "sum", xp, fast=problem.fast), p, xp)
     return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
 
 
@@ -233,4 +237,7 @@ def _maximum_tile(
 ) -> tuple[Array, Array]:
     if omit:
         x = xp.where(xp.isnan(x), xp.full_like(x, job.fill), x)
-    return first_maximum(x, axes, problem, place.origin, job.dtypes[1], xp)
+    values, indices = first_maximum(x, axes, problem, place.origin, job.dtypes[1], xp)
+    if keeps_ties(x, xp):
+        values = first_running(x, problem.axes, axes, place.origin, "max", xp)
+    return values, indices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from xconv._namespace import Array, Namespace, full_like
+from xconv._namespace import Array, Namespace, differentiates, full_like
 
 # erfc(z) = exp(-z^2) / (1 + z) * sum of c[k] T_k(t) for z >= 0, with t = (z - 2) / (z + 2): the coefficients of
 # the Chebyshev series of (1 + z) exp(z^2) erfc(z) over all of z >= 0, computed in 60 digits by the discrete cosine
@@ -44,25 +44,75 @@ def number(x: Array, value: float) -> Array:
     return full_like(x, (), value, x.dtype)
 
 
+def at_least(x: Array, low: float, xp: Namespace) -> Array:
+    """max(x, low), constant at its kink; NaN stays NaN."""
+    if differentiates(xp):
+        return xp.where(x <= low, number(x, low), x)
+    return xp.maximum(x, number(x, low))
+
+
+def at_most(x: Array, high: float, xp: Namespace) -> Array:
+    """min(x, high), constant at its kink; NaN stays NaN."""
+    if differentiates(xp):
+        return xp.where(x >= high, number(x, high), x)
+    return xp.minimum(x, number(x, high))
+
+
 def between(x: Array, low: float, high: float, xp: Namespace) -> Array:
-    return xp.minimum(xp.maximum(x, number(x, low)), number(x, high))
+    return at_most(at_least(x, low, xp), high, xp)
+
+
+def negative_part(x: Array, xp: Namespace) -> Array:
+    """min(x, 0), whose slope at 0 is that of negative numbers."""
+    if differentiates(xp):
+        return xp.where(x > 0, number(x, 0), x)
+    return xp.minimum(x, number(x, 0))
 
 
 def logistic(x: Array, xp: Namespace) -> Array:
-    e = xp.exp(-xp.abs(x))  # never above one
+    e = xp.exp(_below_zero(x, xp))  # never above one
     return xp.where(x >= 0, number(x, 1), e) / (1 + e)
 
 
 def log1p_exp(x: Array, xp: Namespace) -> Array:
-    return xp.maximum(x, number(x, 0)) + xp.log1p(xp.exp(-xp.abs(x)))
+    # At 0 the first term must be of the side that the second one is on, for the sum to have a derivative there.
+    rectified = xp.where(x < 0, number(x, 0), x) if differentiates(xp) else xp.maximum(x, number(x, 0))
+    return rectified + xp.log1p(xp.exp(_below_zero(x, xp)))
+
+
+def _below_zero(x: Array, xp: Namespace) -> Array:
+    """-abs(x), smooth in 0 as seen from positive numbers."""
+    return xp.where(x < 0, x, -x) if differentiates(xp) else -xp.abs(x)
 
 
 def normal_cdf(x: Array, xp: Namespace) -> Array:
     """P(X <= x) = erfc(-x / sqrt(2)) / 2, from erfc of the absolute value: no cancellation in either tail."""
-    z = xp.abs(x) * sqrt(0.5)
+    z = (xp.where(x > 0, x, -x) if differentiates(xp) else xp.abs(x)) * sqrt(0.5)
     t = 1 - 4 / (z + 2)
     ahead, here = xp.zeros_like(z), xp.zeros_like(z)
     for c in reversed(_ERFC[1:]):  # Clenshaw's recurrence
         ahead, here = here, c + 2 * t * here - ahead
     tail = 0.5 * xp.exp(-z * z) / (1 + z) * (_ERFC[0] + t * here - ahead)
     return xp.where(x > 0, 1 - tail, tail)
+
+
+def powers(x: Array, p: float, xp: Namespace) -> Array:
+    """abs(x) ** p, whose derivatives at 0 are taken as 0: those of p below 2 are infinite there, or have a jump."""
+    if p == 2:
+        return x * x
+    if not differentiates(xp):
+        return xp.abs(x) if p == 1 else xp.abs(x) ** p
+    zero = x == 0
+    magnitude = xp.abs(xp.where(zero, number(x, 1), x))
+    return xp.where(zero, number(x, 0), magnitude if p == 1 else magnitude**p)
+
+
+def root(y: Array, p: float, xp: Namespace) -> Array:
+    """The root of order p of what is not negative, constant around 0."""
+    if p == 1:
+        return y
+    if not differentiates(xp):
+        return xp.sqrt(y) if p == 2 else y ** (1 / p)
+    zero = y == 0
+    y = xp.where(zero, number(y, 1), y)
+    return xp.where(zero, number(y, 0), xp.sqrt(y) if p == 2 else y ** (1 / p))

@@ -114,8 +114,10 @@ def _scatter(x: Array, indices: Array, *, outputs: Shape) -> tuple[Array]:
     batch, *_, channels = x.shape
     planes, area = batch * channels, prod(outputs)
     integer = default_integer(xp)
-    x = xp.reshape(xp.moveaxis(x, -1, 1), (planes, -1))  # (N * C, elements)
-    indices = xp.astype(xp.reshape(xp.moveaxis(indices, -1, 1), (planes, -1)), integer)
+    rank = len(outputs)
+    front, back = (0, rank + 1, *range(1, rank + 1)), (0, *range(2, rank + 2), 1)
+    x = xp.reshape(xp.permute_dims(x, front), (planes, -1))  # (N * C, elements)
+    indices = xp.astype(xp.reshape(xp.permute_dims(indices, front), (planes, -1)), integer)
     inside = (indices >= 0) & (indices < area)
     plane = xp.reshape(count_up(x, planes, integer), (planes, 1))
     places = xp.where(inside, indices + plane * area, planes * area)
@@ -128,4 +130,4 @@ def _scatter(x: Array, indices: Array, *, outputs: Shape) -> tuple[Array]:
     hit = xp.take(places, found, axis=0) == targets
     values = xp.take(x, found, axis=0)
     y = xp.where(hit, values, xp.zeros_like(values))
-    return (xp.moveaxis(xp.reshape(y, (batch, channels, *outputs)), 1, -1),)
+    return (xp.permute_dims(xp.reshape(y, (batch, channels, *outputs)), back),)

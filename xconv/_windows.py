@@ -14,8 +14,18 @@ from xconv._engine import enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import Axis, WindowProblem
 from xconv._movers import running, window_counts
-from xconv._namespace import Array, DType, Namespace, Traits, inspect, is_compilable, is_compiled
+from xconv._namespace import (
+    Array,
+    DType,
+    Namespace,
+    Traits,
+    differentiates,
+    inspect,
+    is_compilable,
+    is_compiled,
+)
 from xconv._problems import PoolSpec, pool_spec
+from xconv._ties import first_running, keeps_ties
 from xconv._tiles import Job, Operands, Place
 
 
@@ -71,7 +81,7 @@ def reduce_window(
         counted = ((0, 0),) * len(spec.pads)
         work = partial(mean_tile, axes=spec.problem.axes, counted=counted, divisor=None)
     else:
-        work = partial(reduce_tile, reduction=reduction, omit=False)
+        work = partial(reduce_tile, axes=spec.problem.axes, reduction=reduction, omit=False)
     computed = result if reduction in ("max", "min") else wide(xp, result)
     job = window_job(
         spec, work, x.dtype, computed, result, identity(xp, "sum" if mean else reduction, computed), xp
@@ -107,7 +117,11 @@ def window_job(
     able = is_compilable(xp, computed, len(spec.problem.axes)) and fill != 1  # which is that of products
     fast = able and is_compiled(xp)
     problem = replace(
-        spec.problem, itemsize=itemsize(xp, computed), cast=x != computed, fast=fast, skips=True
+        spec.problem,
+        itemsize=itemsize(xp, computed),
+        cast=x != computed,
+        fast=fast,
+        skips=not differentiates(xp),
     )
     tails = ((problem.channels,),)
     return Job(problem, work, computed, tails, (result,), fill, settings=settings(), compilable=able)
@@ -135,13 +149,17 @@ def reduce_tile(
     place: Place,
     xp: Namespace,
     *,
+    axes: tuple[Axis, ...],
     reduction: str,
     omit: bool,
 ) -> tuple[Array]:
     if omit:
         x = xp.where(xp.isnan(x), xp.full_like(x, job.fill), x)
     out = place.out[0] if job.dtype == job.dtypes[0] else None
-    y = running(x, problem.axes, reduction, xp, out, fill=job.fill, fast=problem.fast)
+    if reduction in ("max", "min") and keeps_ties(x, xp):
+        y = first_running(x, problem.axes, axes, place.origin, reduction, xp)
+    else:
+        y = running(x, problem.axes, reduction, xp, out, fill=job.fill, fast=problem.fast)
     return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
 
 

@@ -6,7 +6,7 @@ from xconv._algorithms._cost import Cost
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem, padded_pixels
 from xconv._movers import tap_slices, weighted_windows
-from xconv._namespace import Array, Namespace, Traits, compiled, empty_like
+from xconv._namespace import Array, Namespace, Traits, added, compiled, empty_like
 
 RUN = 1024  # numbers that are worth a loop of their own
 TAP = 3  # times what the same multiplications take in sums over channels
@@ -79,7 +79,7 @@ def run(
     _, first = next(taps)
     y = _term(x, w[0, 0, ...], first, xp)
     for i, tap in taps:
-        y += _term(x, w[i, 0, ...], tap, xp)
+        y = added(y, _term(x, w[i, 0, ...], tap, xp), xp)
     return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))
 
 

@@ -6,7 +6,7 @@ from xconv._algorithms._cost import VECTOR, Cost, matmul_bytes
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem
 from xconv._movers import tap_slices, written
-from xconv._namespace import Array, Namespace, Traits, compiled, empty_like
+from xconv._namespace import Array, Namespace, Traits, added, compiled, empty_like
 from xconv._products import matmul
 
 PACKING = 2**17  # bytes of traffic that take as long as beginning to pack the weights
@@ -79,7 +79,7 @@ def run(
     _, first = next(taps)
     y = _term(x, w[0, ...], first, problem, xp)
     for i, tap in taps:
-        y += _term(x, w[i, ...], tap, problem, xp)
+        y = added(y, _term(x, w[i, ...], tap, problem, xp), xp)
     if problem.groups > 1:  # (G, P, O/G) -> (N, *out, O)
         y = xp.reshape(xp.permute_dims(y, (1, 0, 2)), (problem.batch, *problem.outputs, problem.channels_out))
     return y

@@ -20,7 +20,7 @@ from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._borders import runs
 from xconv._geometry import ConvProblem, edges
 from xconv._movers import continued, spread, written
-from xconv._namespace import Array, Namespace, Traits, assignable, empty_like, window_view
+from xconv._namespace import Array, Namespace, Traits, added, assignable, empty_like, window_view
 from xconv._products import matmul
 
 FACTORS = (2, 3, 4, 6, 8, 12, 16)  # lengths of a block that are considered, in reaches of the kernel
@@ -102,11 +102,12 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     """The transformed kernel: (C/G, G, O/G, *f), or (*f, G, C/G, O/G) where a matmul adds up the channels."""
     rank, real = len(problem.axes), problem.kind != "complex"
-    z = w if real else xp.conj(w)
+    z = w
     for i, axis in enumerate(problem.axes):
         z = spread(z, i, axis.dilation, 0, xp)
     found = lengths(problem)
-    z = xp.conj(_forward(z, 0, found, xp, real=real)) * prod(found) ** 0.5  # (*f, C/G, O)
+    # conj(F(conj(w))) is what the inverse transform gives, but for the scale.
+    z = _forward(z, 0, found, xp, real=real, inverse=True) * prod(found) ** 0.5  # (*f, C/G, O)
     z = xp.reshape(z, (*z.shape[:-1], problem.groups, problem.channels_out // problem.groups))
     front = tuple(range(rank))
     order = (*front, rank + 1, rank, rank + 2) if z.shape[rank] > FEW else (rank, rank + 1, rank + 2, *front)
@@ -253,11 +254,16 @@ def _convolved(x: Array, w: Array, cuts: tuple[Cut, ...], problem: ConvProblem, 
     return xp.reshape(z, (counts[0], *sizes, problem.channels_out))
 
 
-def _forward(x: Array, first: int, found: Sequence[int], xp: Namespace, *, real: bool) -> Array:
+def _forward(
+    x: Array, first: int, found: Sequence[int], xp: Namespace, *, real: bool, inverse: bool = False
+) -> Array:
     """Transform the axes from ``first`` on that are longer than one, filled with zeros to the given lengths."""
     axes = [(first + i, length) for i, length in enumerate(found) if length > 1]
     for axis, length in reversed(axes):
-        transform = xp.fft.rfft if real and axis == axes[-1][0] else xp.fft.fft
+        if real and axis == axes[-1][0]:
+            transform = xp.fft.ihfft if inverse else xp.fft.rfft
+        else:
+            transform = xp.fft.ifft if inverse else xp.fft.fft
         x = transform(x, n=length, axis=axis, norm=NORM)
     return x
 
@@ -273,7 +279,7 @@ def _multiplied(z: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Arra
         before = (slice(None),) * (2 + rank)
         y = z[(*before, 0, ...)] * w[0, ...]
         for i in range(1, inputs):
-            y += z[(*before, i, ...)] * w[i, ...]
+            y = added(y, z[(*before, i, ...)] * w[i, ...], xp)
         return xp.reshape(y, shape)
     # (F, G, B, C/G) @ (F, G, C/G, O/G) = (F, G, B, O/G) for F frequencies and B blocks
     z = xp.reshape(z, (prod(counts), groups, inputs, prod(frequencies)))

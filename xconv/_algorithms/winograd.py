@@ -18,7 +18,7 @@ from xconv._algorithms._cost import VECTOR, Cost, matmul_bytes
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis, ConvProblem
 from xconv._movers import finished, one_axis_taps, tiled, untiled, written
-from xconv._namespace import Array, DType, Namespace, Traits, compiled, constant, empty_like, packed
+from xconv._namespace import Array, DType, Namespace, Traits, added, compiled, constant, empty_like, packed
 from xconv._products import matmul
 from xconv._scratch import spare
 
@@ -157,17 +157,12 @@ def run(
         purpose = "products" if y is None else "term"
         size = (points, part.shape[1], problem.channels_out)
         term = matmul(part, w[i, ...], xp, spare(purpose, size, part.dtype, part))
-        y = term if y is None else _added(y, term)
+        y = term if y is None else added(y, term, xp)
     y = xp.reshape(y, (*shape, problem.channels_out))
     matrix = _matrix(2, m, len(axes), y.dtype, xp, y)
     y = _times(matrix, y, "output" if out is not None else None, xp)  # (results, N, *tiles, O)
     y = untiled(y, axes, m, problem.outputs, out, xp)
     return finished(y, last) if problem.fast else y
-
-
-def _added(y: Array, term: Array) -> Array:
-    y += term
-    return y
 
 
 def _times(matrix: Array, x: Array, purpose: str | None, xp: Namespace) -> Array:
