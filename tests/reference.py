@@ -394,6 +394,19 @@ def _reduce(values, reduction, kind, padded_count, *, p, divisor, omit_nan):
     return total
 
 
+def ranked(x, rank, offsets, pad_mode="symmetric", value=0):
+    """The element `rank`, from 0, of what stands at `offsets` from every element; NaN where there is any NaN."""
+    result = np.empty_like(x)
+    for position in np.ndindex(*x.shape):
+        window = []
+        for offset in offsets:
+            at = [source_index(p + o, n, pad_mode) for p, o, n in zip(position, offset, x.shape, strict=True)]
+            window.append(x.dtype.type(value) if None in at else x[tuple(at)])
+        broken = [v for v in window if v != v]
+        result[position] = broken[0] if broken else sorted(window)[rank]
+    return result
+
+
 def max_pool_indices(x, window, *, stride, pads, dilation, out=None, ceil=False, omit_nan=False):
     """Where the first largest element of each window is: a raster index over the spatial axes of `x`, unpadded.
 

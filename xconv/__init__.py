@@ -34,6 +34,7 @@ from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_co
 from xconv._dense import bilinear, dense
 from xconv._explain import explain
 from xconv._norm import batch_norm, fold_batch_norm
+from xconv._order import maximum_filter, median_filter, minimum_filter, percentile_filter, rank_filter
 from xconv._pad import pad
 from xconv._patches import fold, unfold
 from xconv._pool import (
@@ -96,10 +97,15 @@ __all__ = [
     "max_pool2d",
     "max_pool3d",
     "max_unpool",
+    "maximum_filter",
+    "median_filter",
+    "minimum_filter",
     "mish",
     "pad",
+    "percentile_filter",
     "plan",
     "prelu",
+    "rank_filter",
     "reduce_window",
     "relu",
     "relu6",

@@ -9,6 +9,8 @@ from math import prod
 from xconv._geometry import Axis, T
 from xconv._rates import GRAIN, WORTH
 
+RUN = 64  # elements: shorter runs of memory cost as much as ones that are so much longer
+
 
 def fitted(problem: T, needed: Callable[[T], int], budget: int, step: int = 1) -> tuple[int, ...]:
     """The largest tile that needs no more than ``budget`` bytes: the batch is cut first, then axis by axis."""
@@ -25,6 +27,30 @@ def fitted(problem: T, needed: Callable[[T], int], budget: int, step: int = 1) -
                 break
             extents[dim] = smaller
     return tuple(extents)
+
+
+def balanced(problem: T, needed: Callable[[T], int], budget: int) -> tuple[int, ...]:
+    """The same, cut where halos grow least: axes that no window reaches along first, and long runs of memory last."""
+    sizes = (problem.batch, *problem.outputs)
+    halos = [0, *(axis.reach - 1 for axis in problem.axes)]
+    halos[-1] += RUN
+    pieces = [1] * len(sizes)
+
+    def length(dim: int, count: int) -> int:
+        return -(-sizes[dim] // count)
+
+    def growth(dim: int) -> float:
+        before, after = length(dim, pieces[dim]), length(dim, 2 * pieces[dim])
+        return (1 + halos[dim] / after) / (1 + halos[dim] / before)
+
+    while needed(tile_of(problem, tuple(map(length, range(len(sizes)), pieces)))) > budget:
+        able = [dim for dim in range(len(sizes)) if length(dim, pieces[dim]) > 1]
+        if not able:
+            break
+        dim = min(able, key=growth)
+        most = length(dim, pieces[dim]) - 1
+        pieces[dim] = max(pieces[dim] + pieces[dim] // 4, -(-sizes[dim] // most))
+    return tuple(map(length, range(len(sizes)), pieces))
 
 
 def _extent(size: int, most: int, step: int) -> int:

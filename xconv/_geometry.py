@@ -180,9 +180,11 @@ class WindowProblem:
     channels: int
     itemsize: int = 4
     copies: int = COPIES  # temporaries of the size of its padded input that a tile needs
+    held: int = 0  # temporaries of the size of its output, besides
     pad_mode: str = "constant"
     cast: bool = False  # whether the input has another dtype than the numbers reduced
     fast: bool = False  # whether compiled movers do it
+    passes: int = 0  # that a filter makes over a tile; none is a pool
 
     def __hash__(self) -> int:
         return self._hash
