@@ -25,6 +25,7 @@ DOORS = {
         adaptive_avg_pool global_max_pool global_avg_pool global_lp_pool max_unpool reduce_window
     """,
     "dense": "dense bilinear",
+    "filters": "convolve correlate",
     "around them": """
         pad batch_norm fold_batch_norm relu relu6 leaky_relu prelu elu selu sigmoid hard_sigmoid tanh silu hard_swish
         mish gelu softplus softmax log_softmax
