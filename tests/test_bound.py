@@ -67,6 +67,8 @@ CALLS = {
     "adaptive_max_pool": (xconv.adaptive_max_pool, X, ((4, 3),), {}),
     "adaptive_avg_pool": (xconv.adaptive_avg_pool, X, ((4, 3),), {}),
     "reduce_window": (xconv.reduce_window, X, ("min", 3), {}),
+    "convolve": (xconv.convolve, X, (EACH[..., 0, 0],), {"axes": (1, 2), "mode": "same", "value": 2}),
+    "correlate": (xconv.correlate, X, (numbers((3, 2, 2), seed=7),), {"axes": (0, 1, 3), "mode": "same"}),
 }
 
 

@@ -24,8 +24,11 @@ DOORS = {
         max_pool max_pool1d max_pool2d max_pool3d avg_pool avg_pool1d avg_pool2d avg_pool3d lp_pool adaptive_max_pool
         adaptive_avg_pool global_max_pool global_avg_pool global_lp_pool max_unpool reduce_window
     """,
-    "filters": "maximum_filter minimum_filter median_filter rank_filter percentile_filter",
     "dense": "dense bilinear",
+    "filters": """
+        convolve correlate gaussian_filter uniform_filter sobel laplace gaussian_laplace median_filter maximum_filter
+        minimum_filter rank_filter percentile_filter
+    """,
     "around them": """
         pad batch_norm fold_batch_norm relu relu6 leaky_relu prelu elu selu sigmoid hard_sigmoid tanh silu hard_swish
         mish gelu softplus softmax log_softmax

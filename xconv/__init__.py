@@ -33,6 +33,7 @@ from xconv._config import config
 from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv
 from xconv._dense import bilinear, dense
 from xconv._explain import explain
+from xconv._filter import convolve, correlate
 from xconv._norm import batch_norm, fold_batch_norm
 from xconv._order import maximum_filter, median_filter, minimum_filter, percentile_filter, rank_filter
 from xconv._pad import pad
@@ -77,6 +78,8 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "convolve",
+    "correlate",
     "dense",
     "depthwise_conv",
     "elu",

@@ -9,6 +9,7 @@ from math import prod
 from xconv._geometry import Axis, T
 from xconv._rates import GRAIN, WORTH
 
+WORTHY = 2**16  # elements of a tile that is worth a thread's while
 RUN = 64  # elements: shorter runs of memory cost as much as ones that are so much longer
 
 
@@ -29,8 +30,11 @@ def fitted(problem: T, needed: Callable[[T], int], budget: int, step: int = 1) -
     return tuple(extents)
 
 
-def balanced(problem: T, needed: Callable[[T], int], budget: int) -> tuple[int, ...]:
-    """The same, cut where halos grow least: axes that no window reaches along first, and long runs of memory last."""
+def balanced(problem: T, needed: Callable[[T], int], budget: int, most: int = 1) -> tuple[int, ...]:
+    """The same, cut where halos grow least: axes that no window reaches along first, and long runs of memory last.
+
+    There are up to ``most`` tiles even if all is small enough, while they have enough elements to be worth it.
+    """
     sizes = (problem.batch, *problem.outputs)
     halos = [0, *(axis.reach - 1 for axis in problem.axes)]
     halos[-1] += RUN
@@ -43,13 +47,16 @@ def balanced(problem: T, needed: Callable[[T], int], budget: int) -> tuple[int, 
         before, after = length(dim, pieces[dim]), length(dim, 2 * pieces[dim])
         return (1 + halos[dim] / after) / (1 + halos[dim] / before)
 
-    while needed(tile_of(problem, tuple(map(length, range(len(sizes)), pieces)))) > budget:
+    most = min(most, prod(sizes) // WORTHY)
+    while prod(pieces) < most or (
+        needed(tile_of(problem, tuple(map(length, range(len(sizes)), pieces)))) > budget
+    ):
         able = [dim for dim in range(len(sizes)) if length(dim, pieces[dim]) > 1]
         if not able:
             break
         dim = min(able, key=growth)
-        most = length(dim, pieces[dim]) - 1
-        pieces[dim] = max(pieces[dim] + pieces[dim] // 4, -(-sizes[dim] // most))
+        shorter = length(dim, pieces[dim]) - 1
+        pieces[dim] = max(pieces[dim] + pieces[dim] // 4, -(-sizes[dim] // shorter))
     return tuple(map(length, range(len(sizes)), pieces))
 
 

@@ -184,7 +184,7 @@ class WindowProblem:
     pad_mode: str = "constant"
     cast: bool = False  # whether the input has another dtype than the numbers reduced
     fast: bool = False  # whether compiled movers do it
-    passes: int = 0  # that a filter makes over a tile; none is a pool
+    kind: str = "pool"  # "pool", "network" of minima and maxima, or "lines" that are filtered one axis after the other
 
     def __hash__(self) -> int:
         return self._hash

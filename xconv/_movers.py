@@ -35,7 +35,7 @@ from xconv._strides import can_sum_products, longer_runs, rows_are_runs, sum_pro
 
 
 def block(
-    x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespace, purpose: str = "block"
+    x: Array, axes: Sequence[Axis], dtype: DType, fill: complex, xp: Namespace, purpose: str = "block"
 ) -> Array:
     """Write out the padding and the holes of ``x`` (N, *n, C) as ``axes`` describe them, in ``dtype``.
 
@@ -81,7 +81,7 @@ def _padding(problem: T) -> tuple[tuple[Array, ...], tuple[int, ...], T]:
     return maps, tuple(map(len, maps)), materialised(problem)
 
 
-def gathered(x: Array, maps: tuple[Array, ...], dtype: DType, fill: float) -> Array:
+def gathered(x: Array, maps: tuple[Array, ...], dtype: DType, fill: complex) -> Array:
     """Compiled only: the elements of ``x`` (N, *n, C) that maps along every axis name, in ``dtype``; -1 is ``fill``."""
     fast = compiled()
     shape = (x.shape[0], *map(len, maps), x.shape[-1])
@@ -136,7 +136,7 @@ def continued(x: Array, axis: int, pieces: Sequence[Run], fill: complex, xp: Nam
     return parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
 
 
-def spread(x: Array, axis: int, step: int, fill: float, xp: Namespace) -> Array:
+def spread(x: Array, axis: int, step: int, fill: complex, xp: Namespace) -> Array:
     """Put ``step - 1`` holes between neighbours along ``axis``."""
     size = x.shape[axis]
     if step == 1 or size < 2:

@@ -274,24 +274,24 @@ def _ranked(
     rank = rank_of(len(spec.pattern))
     if 0 in x.shape:
         return xp.asarray(x, copy=True)
-    work, passes, copies, held = _way(spec.pattern, rank, traits)
-    problem = replace(spec.problem, itemsize=itemsize(xp, x.dtype), passes=passes, copies=copies, held=held)
+    work, copies, held = _way(spec.pattern, rank, traits)
+    problem = replace(spec.problem, itemsize=itemsize(xp, x.dtype), kind="network", copies=copies, held=held)
     job = Job(problem, work, x.dtype, ((1,),), (x.dtype,), value, settings=settings())
     inner = xp.expand_dims(xp.expand_dims(x, axis=0), axis=x.ndim + 1)  # (1, *x, 1)
     (y,) = execute(job, inner, (), xp, traits)
     return xp.squeeze(y, axis=(0, x.ndim + 1))
 
 
-def _way(pattern: Pattern, rank: int, traits: Traits) -> tuple[Callable[..., tuple[Array]], int, int, int]:
-    """What is done with a tile; how many passes that takes, and how many temporaries of its input and its output."""
+def _way(pattern: Pattern, rank: int, traits: Traits) -> tuple[Callable[..., tuple[Array]], int, int]:
+    """What is done with a tile, and how many temporaries of its input and of its output that takes."""
     taps = len(pattern)
     traced = not (traits.writeable or traits.chunked)
     if rank in (0, taps - 1) or taps <= (FEW if traced else MOST):
         found = network(pattern, rank)
         work = partial(_selected_tile, pattern=pattern, rank=rank)
-        return work, len(found.steps) + 1, found.slots + 1, 0
+        return work, found.slots + 1, 0
     work = partial(_sorted_tile, pattern=pattern, rank=rank)
-    return work, taps, 2, 3 * taps + 3
+    return work, 2, 3 * taps + 3
 
 
 def _selected_tile(

@@ -78,11 +78,11 @@ class Plan:
 
     @property
     def at_once(self) -> int:
-        """How many tiles may be in work at once: for memory's sake, and because a filter's operations are short.
+        """How many tiles may be in work at once: for memory's sake, and one where their operations are many and short.
 
         Of those, threads would spend more time on handing over the interpreter than on the work.
         """
-        if isinstance(self.problem, WindowProblem) and self.problem.passes:
+        if isinstance(self.problem, WindowProblem) and self.problem.kind == "network":
             return 1
         return max(self.workspace // max(self.memory, 1), 1)
 
@@ -167,8 +167,10 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
         streamed = budget // SHARE
     else:
         streamed = min(budget // SHARE, _cache(settings)) if traits.threads else budget
-    if problem.passes:  # each of them an operation, which had better be long; and one tile after the other
+    if problem.kind == "network":  # each step is an operation, which had better be long
         extents = balanced(problem, needed, min(budget, 2 * _cache(settings)) if traits.threads else budget)
+    elif problem.kind == "lines":  # its matrix products do not wait for memory, and halos are wide
+        extents = balanced(problem, needed, budget // SHARE, 8 if traits.threads else 1)
     else:
         extents = fitted(problem, needed, streamed)
         if traits.threads and not problem.fast:

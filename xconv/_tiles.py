@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from xconv._borders import runs
 from xconv._config import DEFAULTS, Settings
-from xconv._geometry import Axis, Problem, Tile, cut
+from xconv._geometry import Axis, Problem, Tile, WindowProblem, cut
 from xconv._movers import block, continued, gathered, ready_to_read, source_map
 from xconv._namespace import Array, DType, Namespace, assignable, chunk_edges, defer, empty_like, same_memory
 from xconv._scratch import scratch
@@ -46,7 +46,7 @@ class Job:
     dtype: DType  # of the blocks
     tails: tuple[tuple[int, ...], ...]  # of each result: the axes behind batch and space
     dtypes: tuple[DType, ...]  # of each result
-    fill: float = 0
+    fill: complex = 0
     algorithm: str = "auto"
     settings: Settings = DEFAULTS
     origin: Origin = ()
@@ -157,7 +157,11 @@ def _read(job: Job, x: Array, tile: Tile) -> tuple[Array, Problem]:
     """What the tile reads, for compiled movers: as it stands, padding to be written out on the way, or copied."""
     problem, mode = job.problem, job.problem.pad_mode
     by_phases = tile.core is tile.problem  # holes are left to the work, and the padding with them
-    if mode == "constant" and (by_phases or not problem.holes) and ready_to_read(x, job.dtype):
+    padded = any(a.low or a.high for a in tile.problem.axes)
+    zeros = (
+        not padded or not job.fill or isinstance(problem, WindowProblem)
+    )  # what compiled sums take padding for
+    if mode == "constant" and zeros and (by_phases or not problem.holes) and ready_to_read(x, job.dtype):
         return (x if tile.entire else x[(*tile.source, ...)]), tile.problem
     ends = tile.reads
     if by_phases:
@@ -182,7 +186,8 @@ def _continued(job: Job, x: Array, tile: Tile, xp: Namespace) -> Array:
 def _output_edges(axis: Axis, edges: Sequence[int]) -> tuple[int, ...]:
     """Where the outputs are cut so that each piece reads about one chunk of the input."""
     inner = (-(-(e * axis.input_dilation + axis.low) // axis.stride) for e in edges[1:-1])
-    return tuple(sorted({0, axis.output, *(min(max(o, 0), axis.output) for o in inner)}))
+    found = sorted({0, axis.output, *(min(max(o, 0), axis.output) for o in inner)})
+    return tuple(found) if axis.output else (0, 0)
 
 
 def _join(
