@@ -51,6 +51,7 @@ from xconv._pool import (
 )
 from xconv._separable import separable_conv
 from xconv._show import show_config
+from xconv._smooth import gaussian_filter, gaussian_laplace, laplace, sobel, uniform_filter
 from xconv._transposed import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from xconv._tune import tune
 from xconv._unpool import max_unpool
@@ -86,12 +87,15 @@ __all__ = [
     "explain",
     "fold",
     "fold_batch_norm",
+    "gaussian_filter",
+    "gaussian_laplace",
     "gelu",
     "global_avg_pool",
     "global_lp_pool",
     "global_max_pool",
     "hard_sigmoid",
     "hard_swish",
+    "laplace",
     "leaky_relu",
     "log_softmax",
     "lp_pool",
@@ -117,9 +121,11 @@ __all__ = [
     "show_config",
     "sigmoid",
     "silu",
+    "sobel",
     "softmax",
     "softplus",
     "tanh",
     "tune",
     "unfold",
+    "uniform_filter",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import accumulate, product
 from math import prod
 
 from xconv._borders import Run, runs
@@ -134,6 +134,42 @@ def continued(x: Array, axis: int, pieces: Sequence[Run], fill: complex, xp: Nam
         else:
             parts.append(xp.flip(x[(*before, slice(first - count + 1, first + 1), ...)], axis=axis))
     return parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
+
+
+FEW_RUNS = 128  # pieces that a block is put together from one by one
+
+
+def continued_block(x: Array, pieces: Sequence[Sequence[Run]], dtype: DType, fill: complex) -> Array | None:
+    """Every axis of space of ``x`` (N, *n, C) continued by runs, in spare memory; None where there is none.
+
+    For arrays of NumPy: every element is copied once, and none of the memory is fresh.
+    """
+    if prod(map(len, pieces)) > FEW_RUNS:
+        return None
+    sizes = tuple(sum(run.length for run in along) for along in pieces)
+    target = spare("continued", (x.shape[0], *sizes, x.shape[-1]), dtype, x)
+    if target is None:
+        return None
+    ends = [tuple(accumulate((run.length for run in along), initial=0)) for along in pieces]
+    for numbers in product(*(range(len(along)) for along in pieces)):
+        chosen = [along[i] for along, i in zip(pieces, numbers, strict=True)]
+        places = (slice(end[i], end[i + 1]) for end, i in zip(ends, numbers, strict=True))
+        place = target[(slice(None), *places, slice(None))]
+        if any(run.step is None for run in chosen):
+            place[...] = fill
+        else:
+            place[...] = x[(slice(None), *map(_run_slice, chosen), slice(None))]
+    return target
+
+
+def _run_slice(run: Run) -> slice:
+    """The elements of a run as a slice; of one that is repeated, that element."""
+    if not run.step:
+        return slice(run.first, run.first + 1)
+    if run.step == 1:
+        return slice(run.first, run.first + run.length)
+    last = run.first - run.length
+    return slice(run.first, last if last >= 0 else None, -1)
 
 
 def spread(x: Array, axis: int, step: int, fill: complex, xp: Namespace) -> Array:

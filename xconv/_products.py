@@ -65,3 +65,16 @@ def _cuts(size: int, count: int, unit: int) -> Iterator[slice]:
     count = min(count + count % 2, units)
     for i in range(count):
         yield slice(units * i // count * unit, min(units * (i + 1) // count * unit, size))
+
+
+def product_into(a: Array, b: Array, xp: Namespace, out: Array | None) -> Array:
+    """``a @ b``, one BLAS thread's work, in ``out`` if given: an array of NumPy in which rows are runs of memory."""
+    if out is None or type(a) is not NumPyArray:
+        y = xp.matmul(a, b)
+        if out is not None:
+            out[...] = y
+        return y
+    if in_tiles():
+        return numpy_matmul(a, b, out)
+    with one_blas_thread():
+        return numpy_matmul(a, b, out)

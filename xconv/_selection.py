@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from xconv._namespace import Array, Namespace, combined, unflattened
+from xconv._namespace import Array, Namespace, combined, packed, unflattened
 from xconv._networks import Network, Offset, Pattern
 from xconv._scratch import spare
 
@@ -21,7 +21,7 @@ def selected(
     if not network.steps:  # never the caller's own memory
         return xp.asarray(x, copy=True)
     slots: list[Array] = [None] * network.slots
-    slots[0] = xp.reshape(x, (-1,))
+    slots[0] = packed(x, (prod(shape),), "packed", xp)
     *steps, last = network.steps
     for step in steps:
         slots[step.target] = None

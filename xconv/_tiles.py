@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from xconv._borders import runs
 from xconv._config import DEFAULTS, Settings
 from xconv._geometry import Axis, Problem, Tile, WindowProblem, cut
-from xconv._movers import block, continued, gathered, ready_to_read, source_map
+from xconv._movers import block, continued, continued_block, gathered, ready_to_read, source_map
 from xconv._namespace import Array, DType, Namespace, assignable, chunk_edges, defer, empty_like, same_memory
 from xconv._scratch import scratch
 from xconv._threads import run_all
@@ -177,9 +177,16 @@ def _read(job: Job, x: Array, tile: Tile) -> tuple[Array, Problem]:
 def _continued(job: Job, x: Array, tile: Tile, xp: Namespace) -> Array:
     """What the tile reads of an input that goes on beyond its borders by the pad mode."""
     x = x[(tile.source[0], ...)]
-    for axis, (start, stop) in enumerate(tile.reads, 1):
-        size = job.problem.axes[axis - 1].size
-        x = continued(x, axis, runs(start, stop, size, job.problem.pad_mode), job.fill, xp)
+    pieces = [
+        runs(start, stop, axis.size, job.problem.pad_mode)
+        for axis, (start, stop) in zip(job.problem.axes, tile.reads, strict=True)
+    ]
+    if any(len(along) > 1 for along in pieces):
+        found = continued_block(x, pieces, job.dtype, job.fill)
+        if found is not None:
+            return found
+    for axis, along in enumerate(pieces, 1):
+        x = continued(x, axis, along, job.fill, xp)
     return x
 
 
