@@ -99,7 +99,8 @@ CONV = {
     ),
     "algorithm": (
         {"algorithm": "fastest"},
-        "algorithm must be one of 'auto', 'pointwise', 'direct', 'im2col', 'banded', 'depthwise', 'winograd', 'fft'; "
+        "algorithm must be one of 'auto', 'pointwise', 'direct', 'im2col', 'banded', 'separable', 'depthwise', "
+        "'winograd', 'fft'; "
         "got algorithm='fastest'" + IN_CONV + ", algorithm='fastest')",
     ),
     "algorithm-that-cannot": (

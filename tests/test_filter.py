@@ -107,8 +107,22 @@ def test_a_tuple_of_kernels_is_their_outer_product(backend, name, mode, pad_mode
     x, rows, columns = numbers((2, 9, 3, 8)), numbers((4,), seed=1), numbers((3,), seed=2)
     options = {"mode": mode, "pad_mode": pad_mode, "stride": (1, 2), "dilation": (2, 1), "axes": (3, 1)}
     arrays = tuple(map(backend.asarray, (columns, rows)))
-    result = backend.call(FUNCTIONS[name], x, arrays, **options)
-    assert_close(result, expected(name, x, columns[:, None] * rows, **options).astype("float32"))
+    wanted = expected(name, x, columns[:, None] * rows, **options).astype("float32")
+    for method in ("auto", "separable", "im2col"):
+        assert_close(backend.call(FUNCTIONS[name], x, arrays, method=method, **options), wanted)
+
+
+@pytest.mark.parametrize("taps", [1, 2, 7, 12])
+def test_separable_bands_of_every_width(backend, taps):
+    """Whole bands and what is left over, along the last axis and along others."""
+    for size in (11, 40, 67):
+        x = numbers((2, size, 3, size))
+        kernels = numbers((taps,), seed=1), numbers((taps,), seed=2)
+        arrays, options = tuple(map(backend.asarray, kernels)), {"axes": (1, 3), "mode": "same"}
+        result = backend.call(xconv.correlate, x, arrays, method="separable", **options)
+        one = reference.filtered(x, kernels[0].reshape(1, -1, 1, 1), (1,), flip=False, mode="same")
+        both = reference.filtered(one, kernels[1].reshape(1, 1, 1, -1), (3,), flip=False, mode="same")
+        assert_close(result, both.astype("float32"))
 
 
 def test_a_tuple_of_kernels_goes_with_the_last_axes(backend):
@@ -315,7 +329,8 @@ REFUSED = {
     ),
     "method": (
         {"method": "oaconvolve"},
-        "method must be one of 'auto', 'pointwise', 'direct', 'im2col', 'banded', 'depthwise', 'winograd', 'fft'; "
+        "method must be one of 'auto', 'pointwise', 'direct', 'im2col', 'banded', 'separable', 'depthwise', "
+        "'winograd', 'fft'; "
         "got method='oaconvolve'",
     ),
     "method-that-cannot": (

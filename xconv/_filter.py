@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
 from numbers import Complex, Integral, Real
 from operator import index
 from typing import Any
@@ -64,7 +63,7 @@ def convolve(
         Moves the centre within the kernel, with ``mode="same"``. ``scipy.ndimage.convolve`` with its ``origin=o`` is
         ``origin=o`` here for kernels of odd length, and ``origin=o + 1`` for those of even length.
     method : str
-        ``"auto"`` or an algorithm, as for `conv`.
+        ``"auto"`` or an algorithm, as for `conv`, or ``"separable"`` for a tuple of kernels.
 
     Returns
     -------
@@ -186,7 +185,7 @@ def _filtered(
     fill = _checked_value(value, job.problem.pad_mode, x.dtype, job.dtypes[0], xp)
     if fill != 0:
         job = replace(job, fill=fill)
-    w = _turned(kernels, spec, job.dtype, xp, flip=flip, separable=separable)
+    w = _turned(kernels, spec, xp, flip=flip)
     order, shape = spec.x
     x = permuted_axes(x, order, xp)
     x = x if tuple(x.shape) == shape else xp.reshape(x, shape)
@@ -230,25 +229,19 @@ def _sum_dtypes(xp: Namespace, dtypes: tuple[DType, ...], spec: FilterSpec) -> S
 
 
 def _turned(
-    kernels: tuple[Array, ...], spec: FilterSpec, dtype: DType, xp: Namespace, *, flip: bool, separable: bool
-) -> Array:
-    """The kernel as the problem reads it, from left to right: (*k, 1, O)."""
+    kernels: tuple[Array, ...], spec: FilterSpec, xp: Namespace, *, flip: bool
+) -> Array | tuple[Array | None, ...]:
+    """The kernel as the problem reads it, from left to right: (*k, 1, O), or those of a separable filter (k,)."""
+    if spec.problem.separable:
+        return tuple(None if i is None else _from_left(kernels[i], (0,), xp, flip=flip) for i in spec.factors)
     order, shape = spec.kernel
-    if separable:
-        ranked = [
-            xp.reshape(
-                xp.astype(kernels[factor], dtype, copy=False), (-1, *(1,) * (len(spec.factors) - 1 - i))
-            )
-            for i, factor in enumerate(spec.factors)
-            if factor is not None
-        ]
-        w = reduce(xp.multiply, ranked)
-    else:
-        w = permuted_axes(kernels[0], order, xp)
-    w = xp.reshape(w, shape)
+    w = xp.reshape(permuted_axes(kernels[0], order, xp), shape)
+    return _from_left(w, tuple(i for i, size in enumerate(shape[:-2]) if size > 1), xp, flip=flip)
+
+
+def _from_left(w: Array, axes: tuple[int, ...], xp: Namespace, *, flip: bool) -> Array:
     if flip:
-        long = tuple(i for i, size in enumerate(shape[:-2]) if size > 1)
-        return xp.flip(w, axis=long) if long else w
+        return xp.flip(w, axis=axes) if axes else w
     return xp.conj(w) if dtype_kind(xp, w.dtype) == "complex" else w
 
 

@@ -92,7 +92,13 @@ def filter_spec(
     spatial = [axis for place in places for axis in place]
     groups, multiplier = prod(sizes[a] for a in shared), prod(taps[a] for a in several)
     problem = ConvProblem(
-        prod(sizes[a] for a in batch), axes_, groups, groups * multiplier, groups, pad_mode=pad_mode
+        prod(sizes[a] for a in batch),
+        axes_,
+        groups,
+        groups * multiplier,
+        groups,
+        pad_mode=pad_mode,
+        separable=separable,
     )
     entering = [a - front for a in (*batch, *spatial, *shared, *several, *units) if a >= front]
     lasting = [*(a for a in spatial if a in seats), *shared, *several]

@@ -104,6 +104,7 @@ class ConvProblem:
     cast: bool = False  # whether the input has another dtype than the products
     direct: bool = False  # only direct sums will do: integers held in floats, or a setting that asks for them
     fast: bool = False  # whether compiled movers do it
+    separable: bool = False  # whether the kernel is given as one for each axis, whose product it is
 
     def __hash__(self) -> int:
         return self._hash
