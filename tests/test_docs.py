@@ -135,6 +135,12 @@ def test_the_tables_of_migration_name_options_that_exist():
     assert unknown_options(table) == []
 
 
+def test_the_tables_of_filters_name_options_that_exist():
+    table = ours(text_of("filters.md"))
+    assert len(list(calls(table))) >= 15
+    assert unknown_options(table) == []
+
+
 def test_an_option_that_does_not_exist_is_found():
     table = "| `avg_pool2d(x)` | `avg_pool(pad(x, 1, how=2), 2, divisor_override=3)` |"
     names = [option.rpartition(" ")[2] for option in unknown_options(ours(table))]
