@@ -4,7 +4,8 @@ filter_stack.py                        200 photographs with 8% of dead pixels; w
 filter_stack.py --dead 0.2             with more of them
 filter_stack.py --output faces.png     another file
 
-The stack is the subset of "Labeled Faces in the Wild" in the package scikit-image, (200, 25, 25), from 0 to 1. are made black or white, and then three filters try to bring the stack back. Every filter is one call with
+The stack is the subset of "Labeled Faces in the Wild" in the package scikit-image, (200, 25, 25), from 0 to 1. Some
+pixels are made black or white, and then three filters try to bring the stack back. Every filter is one call with
 ``axes=(1, 2)``: it smooths within the photographs and never from one to the next.
 
 Besides xconv it needs Pillow, and a package of which only a data file is read (it is not imported):
