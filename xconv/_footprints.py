@@ -29,6 +29,9 @@ class RankSpec:
     problem: WindowProblem
     pattern: Pattern
 
+    def __hash__(self) -> int:  # of its pattern there may be a thousand offsets
+        return hash((self.problem, len(self.pattern)))
+
 
 @lru_cache(maxsize=4096, typed=True)
 def rank_spec(x: Shape, size: Any, footprint: Any, axes: Any, origin: Any, pad_mode: Any) -> RankSpec:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from math import prod
 
-from xconv._geometry import edges
-from xconv._namespace import Array, Namespace, assignable, combined, constant, empty_like, packed
+from xconv._namespace import Array, Namespace, NumPyArray, combined, constant, empty_like, packed, window_view
 from xconv._products import product_into
 from xconv._scratch import spare
 
@@ -54,24 +52,46 @@ def _along(x: Array, axis: int, kernel: Kernel, count: int, xp: Namespace, purpo
         return xp.reshape(_summed(lines, kernel, count, xp), shape)
     flat = (lines.shape[0], count, lines.shape[2])
     target = spare(purpose, flat, x.dtype, x)
-    if target is None and assignable(xp):
+    if target is None and isinstance(x, NumPyArray):
         target = empty_like(x, flat, x.dtype)
-    parts = []
-    for start, stop in pairwise(edges(count, max(WIDTH, len(kernel) - 1))):
-        piece = lines[:, start : stop + len(kernel) - 1, :]
-        out = None if target is None else target[:, start:stop, :]
-        if flat[2] == 1:
-            # y (P, B) = lines (P, B + k - 1) @ band (B + k - 1, B)
-            matrix = constant(_band(kernel, stop - start), x.dtype, x)
-            product = product_into(piece[..., 0], matrix, xp, None if out is None else out[..., 0])
-            parts.append(xp.expand_dims(product, axis=-1))
-        else:
-            # y (P, B, Q) = band (B, B + k - 1) @ lines (P, B + k - 1, Q)
-            matrix = constant(_turned_band(kernel, stop - start), x.dtype, x)
-            parts.append(product_into(matrix, piece, xp, out))
+    width = max(WIDTH, len(kernel) - 1)
+    width = -(-count // -(-count // width))  # as even as possible
+    parts, start = [], 0
+    for bands, wide in ((count // width, width), (1, count % width)):
+        if not bands or not wide:
+            continue
+        length = bands * wide
+        piece = lines[:, start : start + length + len(kernel) - 1, :]
+        out = None if target is None else target[:, start : start + length, :]
+        parts.append(_banded(piece, kernel, bands, out, xp))
+        start += length
     if target is None:
         target = parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
     return xp.reshape(target, shape)
+
+
+def _banded(lines: Array, kernel: Kernel, bands: int, out: Array | None, xp: Namespace) -> Array:
+    """The products of several bands of one width, all of them one operation where the library has views: (P, n', Q)."""
+    before, size, behind = lines.shape
+    count = size - len(kernel) + 1
+    width = count // bands
+    reach = width + len(kernel) - 1
+    view = window_view(lines, (bands,), ((reach, width, 1),))  # (P, bands, B + k - 1, Q)
+    if view is None:
+        slices = (slice(start, start + reach) for start in range(0, count, width))
+        view = xp.stack([lines[:, part, :] for part in slices], axis=1)
+    if behind == 1:
+        # y (bands, P, B) = lines (bands, P, B + k - 1) @ band (B + k - 1, B)
+        matrix = constant(_band(kernel, width), lines.dtype, lines)
+        place = None if out is None else xp.permute_dims(xp.reshape(out, (before, bands, width)), (1, 0, 2))
+        y = product_into(xp.permute_dims(view[..., 0], (1, 0, 2)), matrix, xp, place)
+        y = xp.permute_dims(y, (1, 0, 2))
+    else:
+        # y (P, bands, B, Q) = band (B, B + k - 1) @ lines (P, bands, B + k - 1, Q)
+        matrix = constant(_turned_band(kernel, width), lines.dtype, lines)
+        place = None if out is None else xp.reshape(out, (before, bands, width, behind))
+        y = product_into(matrix, view, xp, place)
+    return out if out is not None else xp.reshape(y, (before, count, behind))
 
 
 def _summed(lines: Array, kernel: Kernel, count: int, xp: Namespace) -> Array:

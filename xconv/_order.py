@@ -8,21 +8,23 @@ from functools import partial
 from typing import Any
 
 from xconv._args import Ints, frozen
-from xconv._config import settings
+from xconv._config import Settings, settings
 from xconv._dtypes import check_value, itemsize
 from xconv._engine import execute
 from xconv._errors import door, refuse
 from xconv._footprints import (
     Axes,
     Footprint,
+    RankSpec,
     checked_rank,
     frozen_footprint,
     percentile_rank,
     rank_spec,
 )
 from xconv._geometry import WindowProblem
-from xconv._namespace import Array, Namespace, Traits, inspect
+from xconv._namespace import Array, DType, Namespace, Traits, inspect
 from xconv._networks import Pattern, network
+from xconv._plan import plan_cache
 from xconv._selection import ranked, selected
 from xconv._tiles import Job, Operands, Place
 from xconv._windows import check_real
@@ -274,12 +276,22 @@ def _ranked(
     rank = rank_of(len(spec.pattern))
     if 0 in x.shape:
         return xp.asarray(x, copy=True)
-    work, copies, held = _way(spec.pattern, rank, traits)
-    problem = replace(spec.problem, itemsize=itemsize(xp, x.dtype), kind="network", copies=copies, held=held)
-    job = Job(problem, work, x.dtype, ((1,),), (x.dtype,), value, settings=settings())
+    job = _prepared(xp, spec, rank, x.dtype, traits, settings())
+    if value:
+        job = replace(job, fill=value)
     inner = xp.expand_dims(xp.expand_dims(x, axis=0), axis=x.ndim + 1)  # (1, *x, 1)
     (y,) = execute(job, inner, (), xp, traits)
     return xp.squeeze(y, axis=(0, x.ndim + 1))
+
+
+@plan_cache
+def _prepared(
+    xp: Namespace, spec: RankSpec, rank: int, dtype: DType, traits: Traits, config: Settings
+) -> Job:
+    """All that follows from shapes, dtypes and options: one look-up for a call that has been made before."""
+    work, copies, held = _way(spec.pattern, rank, traits)
+    problem = replace(spec.problem, itemsize=itemsize(xp, dtype), kind="network", copies=copies, held=held)
+    return Job(problem, work, dtype, ((1,),), (dtype,), settings=config)
 
 
 def _way(pattern: Pattern, rank: int, traits: Traits) -> tuple[Callable[..., tuple[Array]], int, int]:
@@ -305,7 +317,7 @@ def _selected_tile(
     pattern: Pattern,
     rank: int,
 ) -> tuple[Array]:
-    return (selected(x, problem.outputs, network(pattern, rank), xp, place.out[0]),)
+    return (selected(x, problem.outputs, pattern, rank, xp, place.out[0]),)
 
 
 def _sorted_tile(

@@ -74,13 +74,10 @@ def _cuts(size: int, count: int, unit: int) -> Iterator[slice]:
 
 
 def product_into(a: Array, b: Array, xp: Namespace, out: Array | None) -> Array:
-    """``a @ b``, one BLAS thread's work, in ``out`` if given: an array of NumPy in which rows are runs of memory."""
-    if out is None or type(a) is not NumPyArray:
-        y = xp.matmul(a, b)
-        if out is not None:
-            out[...] = y
-        return y
-    if in_tiles():
+    """``a @ b``, the work of one thread; of arrays of NumPy in ``out``, if given, in which rows are runs of memory."""
+    if type(a) is not NumPyArray:
+        return xp.matmul(a, b)
+    if in_tiles() or a.shape[-2] * a.shape[-1] * b.shape[-1] <= ALONE:
         return numpy_matmul(a, b, out)
     with one_blas_thread():
         return numpy_matmul(a, b, out)

@@ -6,37 +6,67 @@ every operation is one of two long vectors. What it gives where windows reach ov
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
 from xconv._namespace import Array, Namespace, combined, packed, unflattened
-from xconv._networks import Network, Offset, Pattern
+from xconv._networks import Offset, Pattern, Step, network
 from xconv._scratch import spare
 
 
+class _Cut(NamedTuple):
+    """A step of a network over a block: from where on, and how many elements, it takes of which slots."""
+
+    step: Step
+    a: slice
+    b: slice
+    count: int
+
+
 def selected(
-    x: Array, outputs: tuple[int, ...], network: Network, xp: Namespace, out: Array | None = None
+    x: Array, outputs: tuple[int, ...], pattern: Pattern, rank: int, xp: Namespace, out: Array | None = None
 ) -> Array:
-    """What a network finds in every window of a padded block (N, *n, C), in ``out`` if given: (N, *out, C)."""
+    """Of every window of a padded block (N, *n, C) the element of a rank, in ``out`` if given: (N, *out, C)."""
     shape, places = tuple(x.shape), (x.shape[0], *outputs, x.shape[-1])
-    if not network.steps:  # never the caller's own memory
+    slots, cuts = _cuts(pattern, rank, shape)
+    if not cuts:  # never the caller's own memory
         return xp.asarray(x, copy=True)
-    slots: list[Array] = [None] * network.slots
-    slots[0] = packed(x, (prod(shape),), "packed", xp)
-    *steps, last = network.steps
-    for step in steps:
-        slots[step.target] = None
-        count = prod(shape) - _along(step.reach, shape)
-        target = spare(f"slot {step.target}", (prod(shape),), x.dtype, x)
-        slots[step.target] = combined(
+    size = prod(shape)
+    held: list[Array] = [None] * slots
+    held[0] = packed(x, (size,), "packed", xp)
+    *cuts, last = cuts
+    for step, a, b, count in cuts:
+        held[step.target] = None
+        target = spare(f"slot {step.target}", (size,), x.dtype, x)
+        held[step.target] = combined(
             xp.maximum if step.largest else xp.minimum,
-            _from(slots[step.a], step.at_a, count, shape),
-            _from(slots[step.b], step.at_b, count, shape),
+            held[step.a][a],
+            held[step.b][b],
             None if target is None else target[:count],
         )
-    count = prod(shape) - _along(last.reach, shape)
-    a, b = _from(slots[last.a], last.at_a, count, shape), _from(slots[last.b], last.at_b, count, shape)
-    a, b = (unflattened(part, shape, places) for part in (a, b))
-    return combined(xp.maximum if last.largest else xp.minimum, a, b, out)
+    ends = ((last.step.a, last.a), (last.step.b, last.b))
+    parts = (unflattened(held[slot][part], shape, places) for slot, part in ends)
+    return combined(xp.maximum if last.step.largest else xp.minimum, *parts, out)
+
+
+@lru_cache(maxsize=256)
+def _cuts(pattern: Pattern, rank: int, shape: tuple[int, ...]) -> tuple[int, tuple[_Cut, ...]]:
+    """How many slots there are, and the steps for a block of this shape (N, *n, C)."""
+
+    def along(offset: Offset) -> int:
+        place = 0
+        for size, o in zip(shape[1:-1], offset, strict=True):
+            place = place * size + o
+        return place * shape[-1]
+
+    found = network(pattern, rank)
+    cuts = []
+    for step in found.steps:
+        count = prod(shape) - along(step.reach)
+        a, b = (slice(start, start + count) for start in (along(step.at_a), along(step.at_b)))
+        cuts.append(_Cut(step, a, b, count))
+    return found.slots, tuple(cuts)
 
 
 def ranked(x: Array, outputs: tuple[int, ...], pattern: Pattern, rank: int, xp: Namespace) -> Array:
@@ -55,16 +85,3 @@ def ranked(x: Array, outputs: tuple[int, ...], pattern: Pattern, rank: int, xp: 
     if xp.isdtype(x.dtype, "real floating"):
         return xp.where(xp.any(xp.isnan(windows), axis=-1), xp.full_like(y, float("nan")), y)
     return xp.asarray(y, copy=True)
-
-
-def _along(offset: Offset, shape: tuple[int, ...]) -> int:
-    """An offset along the axes of space, as one along the run of memory of a block of this shape (N, *n, C)."""
-    place = 0
-    for size, o in zip(shape[1:-1], offset, strict=True):
-        place = place * size + o
-    return place * shape[-1]
-
-
-def _from(flat: Array, offset: Offset, count: int, shape: tuple[int, ...]) -> Array:
-    start = _along(offset, shape)
-    return flat[start : start + count]

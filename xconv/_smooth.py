@@ -8,14 +8,15 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from xconv._args import Ints, frozen
-from xconv._config import settings
+from xconv._config import Settings, settings
 from xconv._dtypes import check_value, default_float, itemsize, wide
 from xconv._engine import execute
 from xconv._errors import door, refuse
 from xconv._footprints import Axes
 from xconv._geometry import WindowProblem
 from xconv._lines import along_lines
-from xconv._namespace import Array, Namespace, inspect
+from xconv._namespace import Array, DType, Namespace, inspect
+from xconv._plan import plan_cache
 from xconv._smoothers import LinesSpec, Terms, gaussian_spec, sobel_spec, uniform_spec
 from xconv._tiles import Job, Operands, Place
 from xconv._windows import check_numeric
@@ -261,16 +262,24 @@ def _filtered(x: Array, spec: Any, axes: Any, pad_mode: Any, value: Any) -> Arra
         refuse("value", value, f"be left out with pad_mode='{found.problem.pad_mode}'")
     if 0 in x.shape:
         return xp.astype(x, result, copy=True)
-    compute = wide(xp, result)
-    copies = 4 + 2 * (len(found.terms) > 1) + (compute != result)
-    problem = replace(
-        found.problem, itemsize=itemsize(xp, compute), cast=x.dtype != compute, kind="lines", copies=copies
-    )
-    work = partial(_lines_tile, terms=found.terms)
-    job = Job(problem, work, compute, ((1,),), (result,), value, settings=settings())
+    job = _prepared(xp, found, x.dtype, result, settings())
+    if value:
+        job = replace(job, fill=value)
     inner = xp.expand_dims(xp.expand_dims(x, axis=0), axis=x.ndim + 1)  # (1, *x, 1)
     (y,) = execute(job, inner, (), xp, traits)
     return xp.squeeze(y, axis=(0, x.ndim + 1))
+
+
+@plan_cache
+def _prepared(xp: Namespace, spec: LinesSpec, dtype: DType, result: DType, config: Settings) -> Job:
+    """All that follows from shapes, dtypes and options: one look-up for a call that has been made before."""
+    compute = wide(xp, result)
+    copies = 4 + 2 * (len(spec.terms) > 1) + (compute != result)
+    problem = replace(
+        spec.problem, itemsize=itemsize(xp, compute), cast=dtype != compute, kind="lines", copies=copies
+    )
+    work = partial(_lines_tile, terms=spec.terms)
+    return Job(problem, work, compute, ((1,),), (result,), settings=config)
 
 
 def _lines_tile(

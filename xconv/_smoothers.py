@@ -23,6 +23,9 @@ class LinesSpec:
     problem: WindowProblem
     terms: Terms
 
+    def __hash__(self) -> int:  # of its kernels there may be thousands of elements
+        return hash(self.problem)
+
 
 @lru_cache(maxsize=1024, typed=True)
 def gaussian_spec(
