@@ -1,6 +1,7 @@
 """`maximum_filter`, `minimum_filter`, `median_filter`, `rank_filter`, `percentile_filter`: the reference, and SciPy."""
 
 import itertools
+import math
 
 import hypothesis.strategies as st
 import numpy as np
@@ -12,7 +13,7 @@ from cases import numbers, pytest_generate_tests, small_integers, thinned  # noq
 from compare import assert_same
 from test_memory import OWN_OBJECTS, WORKSPACE, beyond_its_result
 from test_properties import PAD_MODES, holds
-from xconv import _networks
+from xconv import _borders, _extents, _footprints, _movers, _networks, _scratch
 
 SCIPY = {
     "constant": "constant",
@@ -199,6 +200,45 @@ def run_network(network, window):
 )
 def test_networks_are_as_short_as_the_documentation_says(sizes, rank, steps):
     assert len(_networks.network(_networks.box(sizes), rank).steps) == steps
+
+
+# ---------------------------------------------------------------------------------------------------- tiles
+
+
+def test_tiles_are_cut_where_no_window_reaches_first():
+    """Axes that are not filtered, then long ones: a tile is never nearly all halo while it can be another."""
+    stack = _footprints.rank_spec((40, 200, 300), (9, 9), None, (1, 2), 0, "symmetric").problem
+    assert _extents.balanced(stack, lambda tile: math.prod(tile.outputs), 60_000) == (1, 1, 200, 300)
+    bundle = _footprints.rank_spec((200, 300, 40), (9, 9), None, (0, 1), 0, "symmetric").problem
+    batch, rows, columns, others = _extents.balanced(bundle, lambda tile: math.prod(tile.outputs), 60_000)
+    assert batch == 1
+    assert min(rows, columns) > 2 * 9
+    assert rows * columns * others <= 60_000
+
+
+def test_there_are_tiles_for_the_threads_where_there_is_work_for_them():
+    problem = _footprints.rank_spec((1024, 1024), 3, None, None, 0, "symmetric").problem
+    extents = _extents.balanced(problem, lambda tile: 0, 1, 8)
+    assert math.prod(-(-1024 // extent) for extent in extents[1:]) >= 8
+    small = _footprints.rank_spec((100, 100), 3, None, None, 0, "symmetric").problem
+    assert _extents.balanced(small, lambda tile: 0, 1, 8) == (1, 100, 100)
+
+
+@pytest.mark.parametrize("mode", PAD_MODES)
+def test_a_block_is_continued_in_memory_that_is_kept(mode):
+    """As axis by axis, at any distance; not where nothing is kept, or with more runs than are placed one by one."""
+    x = numbers((2, 4, 3, 1))
+    for ends in (((-2, 6), (0, 3)), ((-1, 3), (-7, 9)), ((1, 4), (1, 2)), ((-9, 12), (2, 8))):
+        pieces = [_borders.runs(*end, size, mode) for end, size in zip(ends, (4, 3), strict=True)]
+        with _scratch.scratch():
+            found = _movers.continued_block(x, pieces, x.dtype, 7)
+            expected = x
+            for axis, along in enumerate(pieces, 1):
+                expected = _movers.continued(expected, axis, along, 7, np)
+            assert_same(found.copy(), expected)
+    assert _movers.continued_block(x, pieces, x.dtype, 7) is None
+    with _scratch.scratch():
+        assert _movers.continued_block(x, [_borders.runs(-200, 200, 3, "reflect")] * 2, x.dtype, 7) is None
 
 
 # --------------------------------------------------------------------------------------------------- memory
@@ -469,7 +509,7 @@ def test_bad_input_is_refused_by_name_value_and_rule(name):
             "arrays must hold numbers of the array API standard; got dtype object",
         ),
         (
-            lambda: xconv.median_filter(X[0, 0].reshape(()), 3),
+            lambda: xconv.median_filter(np.zeros((), "float32"), 3),
             ValueError,
             "x must have at least one axis; got x=[]",
         ),

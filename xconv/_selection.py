@@ -21,7 +21,7 @@ class _Cut(NamedTuple):
     step: Step
     a: slice
     b: slice
-    count: int
+    length: int
 
 
 def selected(
@@ -35,19 +35,19 @@ def selected(
     size = prod(shape)
     held: list[Array] = [None] * slots
     held[0] = packed(x, (size,), "packed", xp)
-    *cuts, last = cuts
-    for step, a, b, count in cuts:
+    *others, last = cuts
+    for step, a, b, length in others:
         held[step.target] = None
         target = spare(f"slot {step.target}", (size,), x.dtype, x)
         held[step.target] = combined(
             xp.maximum if step.largest else xp.minimum,
             held[step.a][a],
             held[step.b][b],
-            None if target is None else target[:count],
+            None if target is None else target[:length],
         )
     ends = ((last.step.a, last.a), (last.step.b, last.b))
-    parts = (unflattened(held[slot][part], shape, places) for slot, part in ends)
-    return combined(xp.maximum if last.step.largest else xp.minimum, *parts, out)
+    first, second = (unflattened(held[slot][part], shape, places) for slot, part in ends)
+    return combined(xp.maximum if last.step.largest else xp.minimum, first, second, out)
 
 
 @lru_cache(maxsize=256)
