@@ -15,7 +15,10 @@ from xconv._namespace import Array, Namespace, combined, full_like, packed, wind
 from xconv._products import matmul
 from xconv._scratch import spare
 
-PART = 4  # taps in a part of a row of the kernel
+WHOLE = (
+    6  # taps up to which a row of the kernel is left in one piece: to copy a shift for each takes no longer
+)
+PART = 4  # taps in a part of a longer row
 LONG_PART = 8  # the same where there would be more than four parts
 
 
@@ -151,7 +154,7 @@ def row_parts(problem: ConvProblem) -> tuple[tuple[int, slice], ...]:
     The last one may begin in the one before it.
     """
     last = problem.axes[-1]
-    if last.stride > 1 or problem.channels_out > problem.channels_in:
+    if last.window <= WHOLE or last.stride > 1 or problem.channels_out > problem.channels_in:
         return ((0, slice(0, last.window)),)
     count = -(-last.window // PART)
     if count > PART:
