@@ -33,6 +33,8 @@ from xconv._namespace import (
 from xconv._scratch import spare
 from xconv._strides import can_sum_products, longer_runs, rows_are_runs, sum_products, window_runs
 
+SMALL = 4096  # elements that are filled at once, border or not
+
 
 def block(
     x: Array, axes: Sequence[Axis], dtype: DType, fill: complex, xp: Namespace, purpose: str = "block"
@@ -50,13 +52,14 @@ def block(
             x = spread(x, axis, a.input_dilation, fill, xp)
             x = continued(x, axis, runs(-a.low, a.spread + a.high, a.spread, "constant"), fill, xp)
         return x
-    sizes, inside = framed
+    sizes, inside, border = framed
     shape = (x.shape[0], *sizes, x.shape[-1])
     target = spare(purpose, shape, dtype, x)
     if target is None:
         target = full_like(x, shape, fill, dtype)
     else:
-        target[...] = fill
+        for place in border:
+            target[place] = fill
     target[inside] = x
     return target
 
@@ -107,12 +110,26 @@ def ready_to_read(x: Array, dtype: DType) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _frame(axes: tuple[Axis, ...]) -> tuple[tuple[int, ...], tuple[slice, ...]] | None:
-    """Sizes with padding and holes written out, and where in them the input stands; None if there are none."""
+def _frame(
+    axes: tuple[Axis, ...],
+) -> tuple[tuple[int, ...], tuple[slice, ...], tuple[tuple[slice, ...], ...]] | None:
+    """Sizes with padding and holes written out, where in them the input stands, and parts that hold all the rest.
+
+    None if there is nothing to be written out.
+    """
     if not any(a.low or a.high or a.input_dilation > 1 for a in axes):
         return None
-    inside = (slice(max(a.low, 0), max(a.low, 0) + a.spread, a.input_dilation) for a in axes)
-    return tuple(a.spread + a.low + a.high for a in axes), (slice(None), *inside, slice(None))
+    sizes = tuple(a.spread + a.low + a.high for a in axes)
+    places = tuple(slice(max(a.low, 0), max(a.low, 0) + a.spread, a.input_dilation) for a in axes)
+    inside = (slice(None), *places, slice(None))
+    if any(a.input_dilation > 1 for a in axes) or prod(sizes) < SMALL:
+        return sizes, inside, ((slice(None),) * len(inside),)
+    border = []
+    for i, (size, place) in enumerate(zip(sizes, places, strict=True), 1):
+        for part in (slice(0, place.start), slice(place.stop, size)):
+            if part.stop > part.start:  # what the axes before this one have left
+                border.append((slice(None), *places[: i - 1], part, *(slice(None),) * (len(places) - i + 1)))
+    return sizes, inside, tuple(border)
 
 
 def continued(x: Array, axis: int, pieces: Sequence[Run], fill: complex, xp: Namespace) -> Array:

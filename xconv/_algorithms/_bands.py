@@ -10,12 +10,17 @@ from itertools import product
 from math import prod
 
 from xconv._geometry import Axis, ConvProblem
-from xconv._movers import one_axis_taps, spread, windows
-from xconv._namespace import Array, Namespace, combined, full_like, packed, window_view
+from xconv._movers import one_axis_taps, room, spread, windows
+from xconv._namespace import Array, Namespace, combined, empty_like, full_like, packed, window_view
 from xconv._products import matmul
 from xconv._scratch import spare
+from xconv._strides import can_sum_products
 
-PART = 4  # taps in a part of a row of the kernel
+WHOLE = (
+    6  # taps up to which a row of the kernel is left in one piece: to copy a shift for each takes no longer
+)
+PART = 4  # taps in a part of a longer row
+NEAR = 3 * 2**19  # bytes of shifts and products that one core's cache holds beside other things
 LONG_PART = 8  # the same where there would be more than four parts
 
 
@@ -64,34 +69,38 @@ def _part_band(w: Array, start: int, part: slice, problem: ConvProblem, width: i
 
 
 def run_rows(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None) -> Array:
-    """(G B M, K) @ (K, W) for every image, channel and band of rows, and the sums over G parts of the kernel."""
+    """(G B M, K) @ (K, W) for every image, channel and band of rows, and the sums over G parts of the kernel.
+
+    On NumPy arrays of one channel a few images are done at a time, so that their shifts and products stay in cache.
+    """
     rank, channels = len(problem.axes), problem.channels_in
     multiplier = problem.channels_out // channels
     *lead, rows, last = problem.axes
-    parts = row_parts(problem)
-    width = w.shape[1] // (multiplier * len(parts))
-    x = xp.permute_dims(x, (0, rank + 1, *range(1, rank + 1)))
-    front = (problem.batch, channels, *(axis.output for axis in lead))
-    wide, along, taps = (
-        last.output,
-        places(problem),
-        prod(axis.window for axis in lead) * part_length(problem),
-    )
-    x = packed(_shifted(x, problem, xp), (prod(front), rows.size, taps * along), "windows", xp)
-    w = xp.reshape(w, (channels, *(1,) * (rank - 1), len(parts), width * multiplier, w.shape[-1]))
-    place = (
-        None
-        if out is None or problem.channels_out > 1
-        else xp.permute_dims(out, (0, rank + 1, *range(1, rank + 1)))
-    )
+    parts, together = len(row_parts(problem)), problem.batch
+    grouped = problem.channels_out == 1 and can_sum_products(x)
+    if grouped:
+        together = images_together(problem)
+        out = empty_like(x, (problem.batch, *problem.outputs, 1), x.dtype) if out is None else out
+    width = w.shape[1] // (multiplier * parts)
+    inside = (0, rank + 1, *range(1, rank + 1))  # (N, *n, C) -> (N, C, *n)
+    shifts = _shifted(xp.permute_dims(x, inside), problem, xp)
+    front = (together, channels, *(axis.output for axis in lead))
+    along, taps = places(problem), prod(axis.window for axis in lead) * part_length(problem)
+    if together < problem.batch:
+        near = room("windows", (together, *shifts.shape[1:]), x)
+    else:
+        near = packed(shifts, shifts.shape, "windows", xp)
+    lines = xp.reshape(near, (prod(front), rows.size, taps * along))
+    w = xp.reshape(w, (channels, *(1,) * (rank - 1), parts, width * multiplier, w.shape[-1]))
+    place = xp.permute_dims(out, inside) if grouped else None
     whole, rest = divmod(rows.output, width)
-    found, placed = [], out is not None
+    steps: list[tuple[Array, Array, Array]] = []
     for start, bands, high in ((0, whole, width), (whole * width, 1, rest)):
         if not bands or not high:
             continue
         reach, stride = band_reach(rows, high), high * rows.stride
         axis = Axis((bands - 1) * stride + reach, reach, stride)
-        view = windows(x[:, start * rows.stride :, :], (axis,), xp)
+        view = windows(lines[:, start * rows.stride :, :], (axis,), xp)
         view = xp.reshape(view, (*front, bands, reach * taps, along))
         # A smaller band matrix is a corner of the larger one.
         part = xp.reshape(w[..., : high * multiplier, : reach * taps], (*w.shape[:-3], -1, reach * taps))
@@ -99,16 +108,41 @@ def run_rows(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array
         target = None
         if place is not None:
             target = place[(..., slice(start, start + bands * high), slice(None))]
-            target = xp.reshape(target, (*front, bands, high, wide))
-        y = _summed(part, view, problem, target, xp)
-        placed = placed and y is target
-        found.append(xp.reshape(y, (*front, bands * high, multiplier, wide)))
-    if placed:
-        return out
-    y = found[0] if len(found) == 1 else xp.concat(found, axis=-3)  # (N, C, *lead, H, M, W)
-    if problem.channels_out > 1:
+            target = xp.reshape(target, (problem.batch, *front[1:], bands, high, last.output))
+        steps.append((part, view, target))
+    if place is None:
+        found = [
+            xp.reshape(_summed(part, view, problem, None, xp), (*front, -1, multiplier, last.output))
+            for part, view, _ in steps
+        ]
+        y = found[0] if len(found) == 1 else xp.concat(found, axis=-3)  # (N, C, *lead, H, M, W)
         y = xp.permute_dims(y, (0, *range(2, rank + 1), rank + 2, 1, rank + 1))
-    return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))
+        return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))
+    for first in range(0, problem.batch, together):
+        count = min(together, problem.batch - first)
+        if together < problem.batch:
+            near[:count] = shifts[first : first + count]
+        for part, view, targets in steps:
+            target = targets[first : first + count]
+            y = _summed(part[:count], view[:count], problem, target, xp)
+            if y is not target:
+                target[...] = y
+    return out
+
+
+def images_together(problem: ConvProblem) -> int:
+    """How many images have their shifts and products in cache at the same time."""
+    return min(max(NEAR // max(sum(row_bytes(problem)), 1), 1), problem.batch)
+
+
+@lru_cache(maxsize=4096)
+def row_bytes(problem: ConvProblem) -> tuple[int, int]:
+    """Bytes of the shifts of one image and channel, and of the products that are added up."""
+    *lead, rows, _ = problem.axes
+    along = prod(axis.output for axis in lead) * places(problem) * problem.itemsize
+    shifts = rows.size * prod(axis.window for axis in lead) * part_length(problem)
+    count, multiplier = len(row_parts(problem)), problem.channels_out // problem.channels_in
+    return along * shifts, along * rows.output * multiplier * count if count > 1 else 0
 
 
 def _summed(w: Array, view: Array, problem: ConvProblem, target: Array | None, xp: Namespace) -> Array:
@@ -119,10 +153,10 @@ def _summed(w: Array, view: Array, problem: ConvProblem, target: Array | None, x
     shape = (*w.shape[:-1], view.shape[-1])
     z = matmul(w, view, xp, spare("bands", shape, view.dtype, view))
     z = xp.reshape(z, (*shape[:-2], len(parts), -1, shape[-1]))
-    shifts = [
-        slice(part.start * last.dilation, part.start * last.dilation + last.output) for _, part in parts
-    ]
-    first, second, *others = (z[(..., i, slice(None), shift)] for i, shift in enumerate(shifts))
+    starts = [part.start * last.dilation for _, part in parts]
+    first, second, *others = (
+        z[(..., i, slice(None), slice(start, start + last.output))] for i, start in enumerate(starts)
+    )
     y = combined(xp.add, first, second, target)
     for other in others:
         y += other
@@ -151,7 +185,7 @@ def row_parts(problem: ConvProblem) -> tuple[tuple[int, slice], ...]:
     The last one may begin in the one before it.
     """
     last = problem.axes[-1]
-    if last.stride > 1 or problem.channels_out > problem.channels_in:
+    if last.window <= WHOLE or last.stride > 1 or problem.channels_out > problem.channels_in:
         return ((0, slice(0, last.window)),)
     count = -(-last.window // PART)
     if count > PART:

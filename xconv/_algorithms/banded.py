@@ -18,7 +18,17 @@ from __future__ import annotations
 from functools import lru_cache
 from math import prod
 
-from xconv._algorithms._bands import band, band_reach, part_length, places, row_bands, row_parts, run_rows
+from xconv._algorithms._bands import (
+    band,
+    band_reach,
+    images_together,
+    part_length,
+    places,
+    row_bands,
+    row_bytes,
+    row_parts,
+    run_rows,
+)
 from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._geometry import Axis, ConvProblem
 from xconv._movers import columns, written
@@ -81,8 +91,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     count, wide, along = len(row_parts(problem)), problem.axes[-1].output, places(problem)
     shifts = taps // problem.window[-1] * part_length(problem)
     images = problem.batch * problem.channels_in
-    shifted = lines // wide // problem.batch * images * axis.size * shifts * along * size
-    added = lines // wide * axis.output * outputs * along * size * count if count > 1 else 0
+    shifted, added = (images * part for part in row_bytes(problem))
     flops = flops * along * shifts * count // (wide * taps)
     inner = shifts * band_reach(axis, width)
     bands = lines // wide // problem.batch * images * (whole + (rest > 0))
@@ -91,7 +100,11 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     # Bands overlap: half of what a product reads is in the nearest cache. Its own price is small.
     moved = 2 * shifted + bands * inner * along * size // 2 + output + 2 * added
     moved += joined + STRIDED * (entered + output * several)
-    workspace = shifted + output + added + max(joined // 2, entered)
+    if not several and traits.threads:  # a few images at a time, straight into the result
+        at_once = images_together(problem)
+        workspace = at_once * sum(row_bytes(problem)) + output
+    else:
+        workspace = shifted + output + added + max(joined // 2, entered)
     return Cost(flops, moved, 8 + bands // 4, workspace, 0, 6 * bound, bound, width)
 
 
