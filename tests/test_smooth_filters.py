@@ -15,6 +15,7 @@ from compare import assert_close, assert_same
 from test_memory import OWN_OBJECTS, WORKSPACE, beyond_its_result
 from test_properties import PAD_MODES, holds
 from test_rank_filters import SCIPY
+from xconv._scratch import scratch
 
 SLOPE, SMOOTH, SECOND = [-1.0, 0.0, 1.0], [1.0, 2.0, 1.0], [1.0, -2.0, 1.0]
 
@@ -191,6 +192,14 @@ def test_nor_where_nothing_is_to_be_done():
     for y in (xconv.uniform_filter(x, 1), xconv.gaussian_filter(x, 1, radius=0)):
         assert not np.may_share_memory(x, y)
         assert_same(y, x)
+
+
+def test_a_call_inside_of_another_ones_tiles_has_memory_of_its_own():
+    """An activation may filter: what two such calls give is not one and the same memory."""
+    x = numbers((40, 50))
+    with scratch():  # as in a tile
+        first, second = xconv.gaussian_filter(x, 2), xconv.gaussian_filter(x, 3)
+        assert not np.may_share_memory(first, second)
 
 
 def test_arrays_that_are_not_packed():

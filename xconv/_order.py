@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from xconv._args import Ints, frozen
-from xconv._config import Settings, settings
-from xconv._dtypes import check_value, itemsize
-from xconv._engine import execute
-from xconv._errors import door, refuse
-from xconv._footprints import (
-    Axes,
-    Footprint,
-    RankSpec,
-    checked_rank,
-    frozen_footprint,
-    percentile_rank,
-    rank_spec,
-)
-from xconv._geometry import WindowProblem
-from xconv._namespace import Array, DType, Namespace, Traits, inspect
-from xconv._networks import Pattern, network
-from xconv._plan import plan_cache
-from xconv._selection import ranked, selected
-from xconv._tiles import Job, Operands, Place
-from xconv._windows import check_real
-
-MOST = 512  # elements of a window, for which a network is made; larger windows are sorted
-FEW = 64  # the same where a network becomes part of a traced program
+from xconv._args import Ints
+from xconv._errors import door
+from xconv._footprints import Axes, Footprint, checked_rank, percentile_rank
+from xconv._namespace import Array
+from xconv._ranking import ranked_windows
 
 
 @door
@@ -91,7 +69,7 @@ def maximum_filter(
     >>> xconv.maximum_filter(np.array([3, 1, 4, 1, 5]), 3)
     array([3, 4, 4, 5, 5])
     """
-    return _ranked(x, size, footprint, axes, origin, pad_mode, value, lambda taps: taps - 1)
+    return ranked_windows(x, size, footprint, axes, origin, pad_mode, value, lambda taps: taps - 1)
 
 
 @door
@@ -125,7 +103,7 @@ def minimum_filter(
     ValueError, TypeError
         As `maximum_filter`.
     """
-    return _ranked(x, size, footprint, axes, origin, pad_mode, value, lambda taps: 0)
+    return ranked_windows(x, size, footprint, axes, origin, pad_mode, value, lambda taps: 0)
 
 
 @door
@@ -173,7 +151,7 @@ def median_filter(
     >>> xconv.median_filter(np.array([3, 1, 4, 1, 5]), 3)
     array([3, 3, 1, 4, 5])
     """
-    return _ranked(x, size, footprint, axes, origin, pad_mode, value, lambda taps: taps // 2)
+    return ranked_windows(x, size, footprint, axes, origin, pad_mode, value, lambda taps: taps // 2)
 
 
 @door
@@ -210,7 +188,7 @@ def rank_filter(
     ValueError, TypeError
         As `maximum_filter`.
     """
-    return _ranked(x, size, footprint, axes, origin, pad_mode, value, partial(checked_rank, rank))
+    return ranked_windows(x, size, footprint, axes, origin, pad_mode, value, partial(checked_rank, rank))
 
 
 @door
@@ -247,88 +225,6 @@ def percentile_filter(
     ValueError, TypeError
         As `maximum_filter`.
     """
-    return _ranked(x, size, footprint, axes, origin, pad_mode, value, partial(percentile_rank, percentile))
-
-
-def _ranked(
-    x: Array,
-    size: Any,
-    footprint: Any,
-    axes: Any,
-    origin: Any,
-    pad_mode: Any,
-    value: Any,
-    rank_of: Callable[[int], int],
-) -> Array:
-    xp, traits = inspect(x=x)
-    check_real(x, xp)
-    spec = rank_spec(
-        tuple(x.shape),
-        frozen(size),
-        frozen_footprint(footprint),
-        frozen(axes),
-        frozen(origin),
-        frozen(pad_mode),
+    return ranked_windows(
+        x, size, footprint, axes, origin, pad_mode, value, partial(percentile_rank, percentile)
     )
-    check_value(xp, value, x.dtype)
-    if value and spec.problem.pad_mode != "constant":
-        refuse("value", value, f"be left out with pad_mode='{spec.problem.pad_mode}'")
-    rank = rank_of(len(spec.pattern))
-    if 0 in x.shape:
-        return xp.asarray(x, copy=True)
-    job = _prepared(xp, spec, rank, x.dtype, traits, settings())
-    if value:
-        job = replace(job, fill=value)
-    inner = xp.expand_dims(xp.expand_dims(x, axis=0), axis=x.ndim + 1)  # (1, *x, 1)
-    (y,) = execute(job, inner, (), xp, traits)
-    return xp.squeeze(y, axis=(0, x.ndim + 1))
-
-
-@plan_cache
-def _prepared(
-    xp: Namespace, spec: RankSpec, rank: int, dtype: DType, traits: Traits, config: Settings
-) -> Job:
-    """All that follows from shapes, dtypes and options: one look-up for a call that has been made before."""
-    work, copies, held = _way(spec.pattern, rank, traits)
-    problem = replace(spec.problem, itemsize=itemsize(xp, dtype), kind="network", copies=copies, held=held)
-    return Job(problem, work, dtype, ((1,),), (dtype,), settings=config)
-
-
-def _way(pattern: Pattern, rank: int, traits: Traits) -> tuple[Callable[..., tuple[Array]], int, int]:
-    """What is done with a tile, and how many temporaries of its input and of its output that takes."""
-    taps = len(pattern)
-    traced = not (traits.writeable or traits.chunked)
-    if rank in (0, taps - 1) or taps <= (FEW if traced else MOST):
-        found = network(pattern, rank)
-        work = partial(_selected_tile, pattern=pattern, rank=rank)
-        return work, found.slots + 1, 0
-    work = partial(_sorted_tile, pattern=pattern, rank=rank)
-    return work, 2, 3 * taps + 3
-
-
-def _selected_tile(
-    job: Job,
-    x: Array,
-    _: Operands,
-    problem: WindowProblem,
-    place: Place,
-    xp: Namespace,
-    *,
-    pattern: Pattern,
-    rank: int,
-) -> tuple[Array]:
-    return (selected(x, problem.outputs, pattern, rank, xp, place.out[0]),)
-
-
-def _sorted_tile(
-    job: Job,
-    x: Array,
-    _: Operands,
-    problem: WindowProblem,
-    place: Place,
-    xp: Namespace,
-    *,
-    pattern: Pattern,
-    rank: int,
-) -> tuple[Array]:
-    return (ranked(x, problem.outputs, pattern, rank, xp),)
