@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
-from xconv._namespace import Array, Namespace, combined, packed, unflattened
+from xconv._namespace import Array, Namespace, NumPyArray, combined, empty_like, packed, unflattened
 from xconv._networks import Offset, Pattern, Step, network
 from xconv._scratch import spare
 
@@ -50,7 +50,7 @@ def selected(
     return combined(xp.maximum if last.step.largest else xp.minimum, first, second, out)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _cuts(pattern: Pattern, rank: int, shape: tuple[int, ...]) -> tuple[int, tuple[_Cut, ...]]:
     """How many slots there are, and the steps for a block of this shape (N, *n, C)."""
 
@@ -74,13 +74,17 @@ def ranked(x: Array, outputs: tuple[int, ...], pattern: Pattern, rank: int, xp: 
 
     A window that holds NaN gives NaN, as the minima and maxima of a network do.
     """
-    windows = xp.stack(
-        [
-            x[(slice(None), *(slice(o, o + n) for o, n in zip(offset, outputs, strict=True)), slice(None))]
-            for offset in pattern
-        ],
-        axis=-1,
+    places = (x.shape[0], *outputs, x.shape[-1])
+    taps = (
+        x[(slice(None), *(slice(o, o + n) for o, n in zip(offset, outputs, strict=True)), slice(None))]
+        for offset in pattern
     )
+    if isinstance(x, NumPyArray):  # one by one: a thousand views are memory, too
+        windows = empty_like(x, (*places, len(pattern)), x.dtype)
+        for i, tap in enumerate(taps):
+            windows[..., i] = tap
+    else:
+        windows = xp.stack(list(taps), axis=-1)
     y = xp.sort(windows, axis=-1)[..., rank]
     if xp.isdtype(x.dtype, "real floating"):
         return xp.where(xp.any(xp.isnan(windows), axis=-1), xp.full_like(y, float("nan")), y)
