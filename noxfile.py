@@ -147,6 +147,14 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def stack(session: nox.Session) -> None:
+    """Repair a stack of photographs with dead pixels, on NumPy alone."""
+    session.install(own(), *group("demo"))
+    session.install("--no-deps", "scikit-image")
+    session.run("python", "examples/filter_stack.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Time the layers of benchmarks/cases.toml against other libraries, in one process; `-- --fast` compiled too."""
     session.install(own(*wanted(session)), *group("bench"))

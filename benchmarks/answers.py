@@ -11,7 +11,7 @@ import numpy as np
 from engines import BOUND, PLAIN
 from timing import Pace, compare
 
-TOLERANCE = 1e-9  # relative, in norm: everything here is float64
+TOLERANCE = {"float64": 1e-9, "float32": 1e-5}  # relative, in norm
 ONCE = 10.0  # seconds; what takes longer is run once
 
 Call = Callable[[], Any]
@@ -49,8 +49,10 @@ def check(calls: Mapping[str, Call]) -> dict[str, float]:
             first, expected = name, actual
         elif actual.shape != expected.shape:
             sys.exit(f"{name} gives {actual.shape} and {first} gives {expected.shape}")
-        elif not (error := np.linalg.norm(actual - expected) / np.linalg.norm(expected)) <= TOLERANCE:
-            sys.exit(f"{name} and {first} are {error:.1e} apart, more than {TOLERANCE:.0e}")
+        elif not (error := np.linalg.norm(actual - expected) / np.linalg.norm(expected)) <= (
+            limit := TOLERANCE[expected.dtype.name]
+        ):
+            sys.exit(f"{name} and {first} are {error:.1e} apart, more than {limit:.0e}")
         if seconds > ONCE:
             long[name] = seconds
     return long

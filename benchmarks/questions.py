@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
 
@@ -108,14 +108,15 @@ QUESTIONS: dict[str, Callable[[Pace], list[str]]] = {
 }
 
 
-def main(threads: int | None = None, chosen: Sequence[str] = tuple(QUESTIONS)) -> int:
-    """Answer the chosen questions, every library with the same number of threads."""
+@contextmanager
+def same_threads(threads: int | None) -> Iterator[int]:
+    """Inside, every library has this number of threads, by default what torch takes; xconv on NumPy alone."""
     try:
         cv2, scipy_fft, torch, threadpoolctl = map(
             import_module, ("cv2", "scipy.fft", "torch", "threadpoolctl")
         )
     except ImportError as error:
-        sys.exit(f"the questions need {error.name}: `nox -s bench -- --questions` brings it")
+        sys.exit(f"this needs {error.name}: `nox -s bench -- --questions` brings it")
     threads = threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
@@ -128,6 +129,12 @@ def main(threads: int | None = None, chosen: Sequence[str] = tuple(QUESTIONS)) -
             xconv.config(fast=False),
         ):
             stack.enter_context(scope)
+        yield threads
+
+
+def main(threads: int | None = None, chosen: Sequence[str] = tuple(QUESTIONS)) -> int:
+    """Answer the chosen questions, every library with the same number of threads."""
+    with same_threads(threads) as threads:
         print(f"{threads} threads for everything that has threads")
         for letter in chosen:
             print("\n" + "\n".join(QUESTIONS[letter](PACE)), flush=True)

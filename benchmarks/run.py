@@ -108,6 +108,7 @@ def command_line(arguments: list[str] | None) -> tuple[argparse.Namespace, list[
     add("--no-extras", action="store_true", help="time only: no memory, no bits, no gain of a second thread")
     add("--growth", action="store_true", help="instead: whether time grows in step with the pixels")
     add("--questions", action="store_true", help="instead: the four questions, as questions.py")
+    add("--filters", action="store_true", help="instead: the filter table, as filters.py")
     add("--network", action="store_true", help="instead: the network of the demo as a whole, as network.py")
     add("--json", type=Path, metavar="PATH", help="write the results, after every layer")
     add("--resume", action="store_true", help="go on with what is in the file of --json")
@@ -161,6 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
     draw = need("plot").draw if options.plot else None  # found missing now rather than after the timing
     if options.questions:
         return need("questions").main(options.threads)
+    if options.filters:
+        return need("filters").main(options.threads, options.json)
     if options.network:
         return need("network").main(options.threads, fast=options.fast)
     peers, threads = open_peers(options.peers, options.threads)

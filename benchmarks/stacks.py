@@ -42,7 +42,7 @@ def question_b(
     missed: dict[str, list[str]] = {name: [] for name in ratios}
     peak = None
     for stack in stacks:
-        seconds, memory = _filtered(stack, methods, pace)
+        seconds, memory = filtered(stack, methods, pace)
         ours = min(seconds[name] for name in (PLAIN, BOUND) if name in seconds)
         best = {"best SciPy": min(seconds[name] for name in scipy), "OpenCV": seconds.get("OpenCV", 0.0)}
         cells = "".join(f" {1e3 * seconds[n]:>11.4g}" if n in seconds else f" {'-':>11}" for n in columns)
@@ -83,25 +83,20 @@ def _room() -> float:
         return 8 * GIBIBYTE
 
 
-def _filtered(
-    stack: tuple[int, int, int], methods: Mapping[str, asked.Filter], pace: Pace
+def filtered(
+    stack: tuple[int, int, int], methods: Mapping[str, asked.Filter], pace: Pace, dtype: str = "float64"
 ) -> tuple[dict[str, float], int]:
     """Seconds of each method on one stack, and xconv's memory at its peak."""
     size, images, k = stack
     rng = np.random.default_rng(0)
-    x, kernel = rng.random((images, size, size)), rng.random((k, k))
-    pictures, w = (
-        x[..., None],
-        kernel[::-1, ::-1, None, None],
-    )  # one channel; a convolution turns the kernel round
+    x, kernel = rng.random((images, size, size)).astype(dtype), rng.random((k, k)).astype(dtype)
     answers: Calls = {
         name: partial(method, x, kernel)
         for name, method in methods.items()
         if name != "torch" or _needs(stack) <= _room()
     }
-    bound = xconv.plan(xconv.conv, pictures, w, padding="same")
-    answers[PLAIN] = lambda: xconv.conv(pictures, w, padding="same")[..., 0]
-    answers[BOUND] = lambda: bound(pictures)[..., 0]
+    answers[PLAIN] = lambda: xconv.convolve(x, kernel, mode="same")
+    answers[BOUND] = partial(xconv.plan(xconv.convolve, x, kernel, mode="same"), x)
     seconds = measure(answers, pace)
     tracemalloc.start()
     try:

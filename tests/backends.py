@@ -83,6 +83,8 @@ class Backend:
         return values
 
     def _converted(self, item):
+        if isinstance(item, tuple) and any(isinstance(part, np.ndarray) for part in item):
+            return tuple(map(self._converted, item))
         return self.asarray(item) if isinstance(item, np.ndarray) else item
 
     def _values(self, result):

@@ -241,6 +241,40 @@ def conv_transpose(x, w, b=None, *, stride, pads, output_padding=None, dilation,
     return result if b is None else result + b
 
 
+def filtered(
+    x, kernel, axes, *, flip, mode, stride=None, dilation=None, origin=None, pad_mode="constant", value=0
+):
+    """Filter of x over `axes` by a kernel of the same rank: a convolution with `flip`, else a correlation.
+
+    The axes left out broadcast. With a centre c, output o is the sum of ``kernel[t] * x[o + c - t]``, or of
+    ``conj(kernel[t]) * x[o + t - c]``.
+    """
+    x, kernel = _common(_wide(x), _wide(kernel))
+    kernel = kernel if flip or kernel.dtype == object else np.conj(kernel)
+    rank = len(axes)
+    stride, dilation, origin = stride or (1,) * rank, dilation or (1,) * rank, origin or (0,) * rank
+    x, kernel = (np.moveaxis(array, axes, range(rank)) for array in (x, kernel))
+    centres, sizes = [], []
+    spatial = x.shape[:rank]
+    for n, k, s, d, shift in zip(spatial, kernel.shape[:rank], stride, dilation, origin, strict=True):
+        reach = d * (k - 1) + 1
+        length = {"full": n + reach - 1, "same": n, "valid": n - reach + 1}[mode]
+        middle = (reach - 1) // 2 if flip else reach // 2
+        first, last = (0, reach - 1) if flip else (reach - 1, 0)
+        centres.append({"full": first, "same": middle + shift, "valid": last}[mode])
+        sizes.append(-(-length // s))
+    batch = np.broadcast_shapes(x.shape[rank:], kernel.shape[rank:])
+    result = _zeros((*sizes, *batch), x)
+    for position in np.ndindex(*sizes):
+        for tap in np.ndindex(*kernel.shape[:rank]):
+            at = [
+                source_index(o * s + (c - t * d if flip else t * d - c), n, pad_mode)
+                for o, s, c, t, d, n in zip(position, stride, centres, tap, dilation, spatial, strict=True)
+            ]
+            result[position] += kernel[tap] * (value if None in at else x[tuple(at)])
+    return np.moveaxis(result, range(rank), axes)
+
+
 # ------------------------------------------------------------------------------------------ unfold and fold
 
 
@@ -392,6 +426,19 @@ def _reduce(values, reduction, kind, padded_count, *, p, divisor, omit_nan):
         return total / divisor
     assert reduction == "sum"
     return total
+
+
+def ranked(x, rank, offsets, pad_mode="symmetric", value=0):
+    """The element `rank`, from 0, of what stands at `offsets` from every element; NaN where there is any NaN."""
+    result = np.empty_like(x)
+    for position in np.ndindex(*x.shape):
+        window = []
+        for offset in offsets:
+            at = [source_index(p + o, n, pad_mode) for p, o, n in zip(position, offset, x.shape, strict=True)]
+            window.append(x.dtype.type(value) if None in at else x[tuple(at)])
+        broken = [v for v in window if v != v]
+        result[position] = broken[0] if broken else sorted(window)[rank]
+    return result
 
 
 def max_pool_indices(x, window, *, stride, pads, dilation, out=None, ceil=False, omit_nan=False):

@@ -9,7 +9,7 @@ import pytest
 import xconv
 from cases import numbers, pytest_generate_tests, thinned  # noqa: F401
 from compare import assert_close
-from xconv._algorithms import ALGORITHMS
+from xconv._algorithms import ALGORITHMS, FACTORED
 from xconv._engine import KERNELS
 from xconv._explain import PLANNED
 
@@ -67,6 +67,14 @@ CALLS = {
     "adaptive_max_pool": (xconv.adaptive_max_pool, X, ((4, 3),), {}),
     "adaptive_avg_pool": (xconv.adaptive_avg_pool, X, ((4, 3),), {}),
     "reduce_window": (xconv.reduce_window, X, ("min", 3), {}),
+    "convolve": (xconv.convolve, X, (EACH[..., 0, 0],), {"axes": (1, 2), "mode": "same", "value": 2}),
+    "convolve-separable": (
+        xconv.convolve,
+        X,
+        ((numbers((3,), seed=8), numbers((2,), seed=9)),),
+        {"axes": (2, 1)},
+    ),
+    "correlate": (xconv.correlate, X, (numbers((3, 2, 2), seed=7),), {"axes": (0, 1, 3), "mode": "same"}),
 }
 
 
@@ -77,7 +85,10 @@ def test_every_function_that_is_planned_is_here():
 def bound(backend, name, x=None):
     """A plan on arrays of the backend, made for an array or for a shape."""
     function, given, others, options = CALLS[name]
-    convert = backend._converted
+
+    def convert(item):
+        return tuple(map(convert, item)) if isinstance(item, tuple) else backend._converted(item)
+
     options = {key: convert(value) for key, value in options.items()}
     return xconv.plan(function, convert(given) if x is None else x, *map(convert, others), **options)
 
@@ -128,7 +139,7 @@ def test_another_batch_and_other_sizes(backend, name):
         assert_alike(backend.call(layer, other), backend.call(function, other, *others, **options))
 
 
-@thinned("algorithm", ALGORITHMS, every=2)
+@thinned("algorithm", [name for name in ALGORITHMS if name not in FACTORED], every=2)
 def test_every_algorithm(backend, algorithm):
     if algorithm == "fft" and not hasattr(backend.xp, "fft"):
         pytest.skip(f"{backend.name} has no Fourier transforms")

@@ -12,7 +12,7 @@ import pytest
 import pages
 import xconv
 from descriptions import ROOT
-from xconv._algorithms import ALGORITHMS
+from xconv._algorithms import ALGORITHMS, FACTORED
 from xconv._plan import ACCELERATOR_WORKSPACE, CPU_WORKSPACE
 
 DOCS = ROOT / "docs"
@@ -132,6 +132,12 @@ def ours(text):
 def test_the_tables_of_migration_name_options_that_exist():
     table = ours(text_of("migrating.md"))
     assert len(list(calls(table))) > 60
+    assert unknown_options(table) == []
+
+
+def test_the_tables_of_filters_name_options_that_exist():
+    table = ours(text_of("filters.md"))
+    assert len(list(calls(table))) >= 15
     assert unknown_options(table) == []
 
 
@@ -255,7 +261,7 @@ def shown_errors():
 def test_the_table_of_precision_has_every_algorithm():
     shown = shown_errors()
     assert list(shown) == list(SHAPES)
-    assert set().union(*shown.values()) == set(ALGORITHMS)
+    assert set().union(*shown.values()) == set(ALGORITHMS) - set(FACTORED)  # those that a conv can have
 
 
 @pytest.mark.parametrize("shape", SHAPES)

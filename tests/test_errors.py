@@ -99,8 +99,8 @@ CONV = {
     ),
     "algorithm": (
         {"algorithm": "fastest"},
-        "algorithm must be one of 'auto', 'pointwise', 'direct', 'im2col', 'kn2row', 'banded', 'depthwise', "
-        "'winograd', 'fft'; "
+        "algorithm must be one of 'auto', 'pointwise', 'direct', 'im2col', 'kn2row', 'banded', 'separable', "
+        "'depthwise', 'winograd', 'fft'; "
         "got algorithm='fastest'" + IN_CONV + ", algorithm='fastest')",
     ),
     "algorithm-that-cannot": (

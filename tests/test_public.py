@@ -25,6 +25,10 @@ DOORS = {
         adaptive_avg_pool global_max_pool global_avg_pool global_lp_pool max_unpool reduce_window
     """,
     "dense": "dense bilinear",
+    "filters": """
+        convolve correlate gaussian_filter uniform_filter sobel laplace gaussian_laplace median_filter maximum_filter
+        minimum_filter rank_filter percentile_filter
+    """,
     "around them": """
         pad batch_norm fold_batch_norm relu relu6 leaky_relu prelu elu selu sigmoid hard_sigmoid tanh silu hard_swish
         mish gelu softplus softmax log_softmax

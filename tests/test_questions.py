@@ -1,5 +1,6 @@
 """benchmarks/questions.py: the answers to a question are equal, and what is asked is set against what was measured."""
 
+import json
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ from descriptions import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 import answers
 import asked
+import filters
 import questions
 import stacks
 import timing
@@ -123,3 +125,39 @@ def test_a_table_has_the_ratio_of_every_method():
 def test_torch_copies_every_window():
     assert stacks._needs((1000, 50, 11)) == pytest.approx(48.4e9)
     assert 0 < stacks._room() < 2**60
+
+
+# ------------------------------------------------------------------------------------------------ the filter table
+
+
+def row(stack, dtype, **ms):
+    return filters.Row(stack, dtype, {"fftconvolve": 6.0, "ndimage": 9.0, **ms}, 2**20)
+
+
+def test_ratios_of_filters_are_of_scipys_best_and_of_the_plain_call():
+    best = row((9, 2, 3), "float32", OpenCV=1.0, xconv=2.0, **{"xconv bound": 1.0})
+    assert (best.ratio("SciPy"), best.ratio("OpenCV")) == (3.0, 0.5)
+    assert filters.line(best).split()[-2:] == ["3.00x", "0.50x"]
+
+
+def test_the_rows_that_miss_are_named():
+    rows = [
+        row((9, 2, 3), "float32", OpenCV=2.0, xconv=2.0),
+        row((1000, 50, 11), "float64", OpenCV=2.0, xconv=3.0),
+    ]
+    lines = filters.verdicts(rows)
+    assert "SciPy, in every row: missed by (1000, 50, 11) float64 2.00x; geometric mean 2.45x" in lines[0]
+    assert "OpenCV, in every row: missed by (1000, 50, 11) float64 0.67x" in lines[1]
+    assert lines[2].endswith("0.00 GiB with the result; asked under 1 GiB: reached")
+    assert "reached" in filters.verdicts(rows[:1])[0]
+
+
+def test_a_table_of_filters_is_measured_and_written(checked, tmp_path):
+    pytest.importorskip("scipy", reason="SciPy's filters are not installed")
+    rows = list(filters.measure([(6, 2, 3)], filters.DTYPES, HURRIED, opencv=False))
+    assert [r.dtype for r in rows] == ["float32", "float64"]
+    assert {result.dtype.name for results in checked[:1] for result in results.values()} == {"float32"}
+    filters.save(rows, {"cpu": "a"}, tmp_path / "filters.json")
+    written = json.loads((tmp_path / "filters.json").read_text(encoding="utf-8"))
+    assert written["filters"][1]["stack"] == [6, 2, 3]
+    assert written["filters"][1]["ratios"].keys() == {"SciPy"}

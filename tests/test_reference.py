@@ -236,6 +236,22 @@ def test_fold():
     # fmt: on
 
 
+# ----------------------------------------------------------------------------------------------------- ranks
+
+
+def test_ranks_of_windows():
+    """scipy.ndimage: median_filter(x, (2, 3), mode="mirror", origin=(-1, 1)), and rank_filter with a footprint."""
+    offsets = [(i, j) for i in (0, 1) for j in (-2, -1, 0)]
+    medians = reference.ranked(whole(4, 5), 3, offsets, "reflect")
+    assert flat(medians) == [1, 0, 1, 1, 1, 2, -2, 2, 1, 1, 2, 0, 2, 1, 1, 2, 0, 2, 1, 1]
+    offsets = [(-1, 0), (-1, 1), (0, -1), (0, 0)]
+    seconds = reference.ranked(whole(4, 5), 1, offsets, "constant", 2)
+    assert flat(seconds) == [2, 2, 2, 1, 2, 0, 0, -3, -1, -1, 0, -2, -1, -1, -3, 2, 0, 0, -3, -1]
+    x = whole(1, 3)
+    x[0, 0] = np.nan
+    assert np.isnan(reference.ranked(x, 0, [(0, 0), (0, 1)])).tolist() == [[True, False, False]]
+
+
 # -------------------------------------------------------------------------------------------------- pooling
 
 

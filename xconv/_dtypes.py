@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from xconv._errors import Refusal, refuse_type
+from xconv._errors import Refusal, refuse, refuse_type
 from xconv._namespace import Array, DType, Namespace, library_name
 
 
@@ -101,6 +102,23 @@ def _exact_float(xp: Namespace, x: DType, w: DType, terms: int) -> DType | None:
         return xp.float32
     has_float64 = itemsize(xp, default_integer(xp)) == 8  # a library held to 32 bits has 32-bit integers
     return xp.float64 if bound <= 2**53 and has_float64 else None
+
+
+def check_value(xp: Namespace, value: Any, dtype: DType) -> None:
+    """A number that stands beside those of an array of this dtype."""
+    kind = dtype_kind(xp, dtype)
+    if not isinstance(value, _NUMBERS[kind]):
+        refuse_type("value", value, f"be a number that a {kind} array can hold")
+    if kind == "integer" and not (info := xp.iinfo(dtype)).min <= value <= info.max:
+        refuse("value", value, f"be from {info.min} to {info.max}, what {dtype} can hold")
+
+
+_NUMBERS: dict[str, Any] = {
+    "bool": int,
+    "integer": int,
+    "float": int | float,
+    "complex": int | float | complex,
+}
 
 
 @lru_cache

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 from threading import Lock
 from typing import Any, NamedTuple
 
-from xconv._algorithms import ALGORITHMS, FINISHING, Algorithm
+from xconv._algorithms import ALGORITHMS, FACTORED, FINISHING, Algorithm
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, dtype_kind, itemsize
 from xconv._finish import PLAIN, Finish
@@ -200,7 +200,7 @@ def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, 
     return execute(job, x, operands, xp, traits)
 
 
-def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp: Namespace) -> Kernel:
+def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: Namespace) -> Kernel:
     """The kernel made ready for a plan: now, or found among those made before."""
     problem: Any = plan.problem
     room = ALGORITHMS[plan.algorithm]
@@ -209,7 +209,11 @@ def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp
         kernels = None  # what is made of it is of this call only
     if kernels is not None and (found := kernels.get(key)) is not None:
         return found
-    w = w if w.dtype == dtype else xp.astype(w, dtype)
+    if problem.separable:
+        w = tuple(None if k is None else xp.astype(k, dtype, copy=False) for k in w)
+        w = w if plan.algorithm in FACTORED else multiplied(w, problem, xp)
+    elif w.dtype != dtype:
+        w = xp.astype(w, dtype)
     if problem.holes:
         weights: Any = {
             first_taps(phase): room.bind(w[(*phase.kernel, ...)], materialised(phase.problem), xp)
@@ -224,6 +228,15 @@ def bound_kernel(plan: Plan, w: Array, dtype: DType, kernels: Kernels | None, xp
                 kernels.pop(next(iter(kernels)))
             kernels[key] = kernel
     return kernel
+
+
+def multiplied(factors: tuple[Array | None, ...], problem: ConvProblem, xp: Namespace) -> Array:
+    """The kernel (*k, 1, 1) whose factors (k,) stand along the axes of a problem, or None."""
+    rank = len(factors)
+    shaped = [
+        xp.reshape(k, (*(1,) * i, -1, *(1,) * (rank - 1 - i))) for i, k in enumerate(factors) if k is not None
+    ]
+    return xp.reshape(reduce(xp.multiply, shaped), (*problem.window, 1, 1))
 
 
 def first_taps(phase: Phase) -> tuple[int, ...]:

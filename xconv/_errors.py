@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from inspect import signature
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -27,6 +28,20 @@ def refuse(argument: str, value: object, rule: str) -> NoReturn:
 def refuse_type(argument: str, value: object, rule: str) -> NoReturn:
     """Raise: what was given as ``argument`` is of the wrong kind."""
     raise Refusal(TypeError, f"{argument} must {rule}; got {argument}={_short(value)}")
+
+
+@contextmanager
+def calling(**names: str) -> Iterator[None]:
+    """Inside, what the house below calls by one name is refused by the name that the caller knows it by."""
+    try:
+        yield
+    except Refusal as refusal:
+        text = str(refusal)
+        for inner, outer in names.items():
+            text = text.replace(f"{inner} must ", f"{outer} must ", 1).replace(
+                f"got {inner}=", f"got {outer}=", 1
+            )
+        raise Refusal(refusal.error, text) from None
 
 
 def door(function: Callable[P, R]) -> Callable[P, R]:
@@ -65,5 +80,7 @@ def _short(value: object) -> str:
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if isinstance(shape, tuple) and dtype is not None:
         return f"{str(dtype).rpartition('.')[2]}{list(shape)}"
+    if isinstance(value, list | tuple) and any(hasattr(item, "dtype") for item in value):
+        return f"({', '.join(map(_short, value))})"
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -11,6 +11,7 @@ from xconv._algorithms import compiled_movers
 from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv
 from xconv._engine import Planned, only_plan
 from xconv._errors import door, refuse
+from xconv._filter import convolve, correlate
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array, unfilled
 from xconv._patches import fold, unfold
@@ -36,7 +37,7 @@ PLANNED: tuple[Callable[..., Any], ...] = (
     *(conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv, separable_conv),
     *(conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d, unfold, fold),
     *(max_pool, max_pool1d, max_pool2d, max_pool3d, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d),
-    *(lp_pool, adaptive_max_pool, adaptive_avg_pool, reduce_window),
+    *(lp_pool, adaptive_max_pool, adaptive_avg_pool, reduce_window, convolve, correlate),
 )
 
 
@@ -73,7 +74,7 @@ def explain(function: Callable[..., Any], /, *arguments: Any, **options: Any) ->
     Parameters
     ----------
     function : callable
-        A convolution, a transposed convolution, a pool over windows, `unfold` or `fold`.
+        A convolution, a transposed convolution, a filter, a pool over windows, `unfold` or `fold`.
     *arguments, **options
         What it would be called with. The first may be a shape instead of an array; its dtype is then that of the next.
 
@@ -116,7 +117,8 @@ def stand_in(shape: Sequence[Any], others: Sequence[Any]) -> Array:
     """An array that has a shape and no memory to speak of, of the library and dtype of the first array beside it."""
     if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in shape):
         refuse("x", shape, "be an array, or a shape: integers that are not negative")
-    like = next((other for other in others if hasattr(other, "dtype")), None)
+    flat = [part for other in others for part in (other if isinstance(other, tuple | list) else (other,))]
+    like = next((other for other in flat if hasattr(other, "dtype")), None)
     if like is None:
         refuse("x", shape, "be an array where no other argument is one")
     return unfilled(tuple(shape), like)

@@ -4,27 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from math import prod
 
-from xconv._geometry import Axis, T
+from xconv._geometry import Axis, ConvProblem, T
 from xconv._rates import GRAIN, WORTH
+
+HALOS = 3  # times its halo is a tile at least, while there is another axis to be cut
+WORTHY = 2**16  # elements of a tile that is worth a thread's while
+RUN = 64  # elements: shorter runs of memory cost as much as ones that are so much longer
 
 
 def fitted(problem: T, needed: Callable[[T], int], budget: int, step: int = 1) -> tuple[int, ...]:
-    """The largest tile that needs no more than ``budget`` bytes: the batch is cut first, then axis by axis."""
+    """The largest tile that needs no more than ``budget`` bytes: the batch is cut first, then axis by axis.
+
+    Where each axis is filtered by itself and whole rows bring nothing, no axis is cut into mere halos before another.
+    """
     sizes = (problem.batch, *problem.outputs)
     extents = list(sizes)
+    even = isinstance(problem, ConvProblem) and problem.separable
+    floors = [
+        (1, *(HALOS * (a.reach - 1) // a.stride if even else 1 for a in problem.axes)),
+        (1,) * len(sizes),
+    ]
     smallest = needed(tile_of(problem, tuple(min(size, 1) for size in sizes)))
     budget = max(budget, 2 * smallest)  # a tile that is nearly all halo would do the same work over and over
-    for dim, size in enumerate(sizes):
-        while extents[dim] > 1 and (bytes_ := needed(tile_of(problem, tuple(extents)))) > budget:
+    for least, (dim, size) in product(floors if even else floors[1:], enumerate(sizes)):
+        floor = max(least[dim], 1)
+        while extents[dim] > floor and (bytes_ := needed(tile_of(problem, tuple(extents)))) > budget:
             smaller = _extent(
-                size, min(extents[dim] - 1, max(1, extents[dim] * budget // bytes_)), step if dim else 1
+                size, min(extents[dim] - 1, max(floor, extents[dim] * budget // bytes_)), step if dim else 1
             )
             if smaller >= extents[dim]:  # it cannot be cut any more
                 break
             extents[dim] = smaller
     return tuple(extents)
+
+
+def balanced(problem: T, needed: Callable[[T], int], budget: int, most: int = 1) -> tuple[int, ...]:
+    """The same, cut where halos grow least: axes that no window reaches along first, and long runs of memory last.
+
+    There are up to ``most`` tiles even if all is small enough, while they have enough elements to be worth it.
+    """
+    sizes = (problem.batch, *problem.outputs)
+    halos = [0, *(axis.reach - 1 for axis in problem.axes)]
+    halos[-1] += RUN
+    pieces = [1] * len(sizes)
+
+    def length(dim: int, count: int) -> int:
+        return -(-sizes[dim] // count)
+
+    def growth(dim: int) -> float:
+        before, after = length(dim, pieces[dim]), length(dim, 2 * pieces[dim])
+        return (1 + halos[dim] / after) / (1 + halos[dim] / before)
+
+    most = min(most, prod(sizes) // WORTHY)
+    while prod(pieces) < most or (
+        needed(tile_of(problem, tuple(map(length, range(len(sizes)), pieces)))) > budget
+    ):
+        able = [dim for dim in range(len(sizes)) if length(dim, pieces[dim]) > 1]
+        if not able:
+            break
+        dim = min(able, key=growth)
+        shorter = length(dim, pieces[dim]) - 1
+        pieces[dim] = max(pieces[dim] + pieces[dim] // 4, -(-sizes[dim] // shorter))
+    return tuple(map(length, range(len(sizes)), pieces))
 
 
 def _extent(size: int, most: int, step: int) -> int:

@@ -153,6 +153,7 @@ class ConvProblem:
     cast: bool = False  # whether the input has another dtype than the products
     direct: bool = False  # only direct sums will do: integers held in floats, or a setting that asks for them
     fast: bool = False  # whether compiled movers do it
+    separable: bool = False  # whether the kernel is given as one for each axis, whose product it is
 
     def __hash__(self) -> int:
         return self._hash
@@ -234,10 +235,12 @@ class WindowProblem:
     channels: int
     itemsize: int = 4
     copies: int = COPIES  # temporaries of the size of its padded input that a tile needs
+    held: int = 0  # temporaries of the size of its output, besides
     pad_mode: str = "constant"
     cast: bool = False  # whether the input has another dtype than the numbers reduced
     fast: bool = False  # whether compiled movers do it
     skips: bool = False  # whether the work skips padding by itself, where there are no holes
+    kind: str = "pool"  # "pool", "network" of minima and maxima, or "lines" that are filtered one axis after the other
 
     def __hash__(self) -> int:
         return self._hash

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, reduce
-from itertools import product
+from itertools import accumulate, product
 from math import prod
 
 from xconv._borders import Run, runs
@@ -43,9 +43,11 @@ from xconv._strides import (
     window_runs,
 )
 
+SMALL = 4096  # elements that are filled at once, border or not
+
 
 def block(
-    x: Array, axes: Sequence[Axis], dtype: DType, fill: float, xp: Namespace, purpose: str = "block"
+    x: Array, axes: Sequence[Axis], dtype: DType, fill: complex, xp: Namespace, purpose: str = "block"
 ) -> Array:
     """Write out the padding and the holes of ``x`` (N, *n, C) as ``axes`` describe them, in ``dtype``.
 
@@ -60,13 +62,14 @@ def block(
             x = spread(x, axis, a.input_dilation, fill, xp)
             x = continued(x, axis, runs(-a.low, a.spread + a.high, a.spread, "constant"), fill, xp)
         return x
-    sizes, inside = framed
+    sizes, inside, border = framed
     shape = (x.shape[0], *sizes, x.shape[-1])
     target = spare(purpose, shape, dtype, x)
     if target is None:
         target = full_like(x, shape, fill, dtype)
     else:
-        target[...] = fill
+        for place in border:
+            target[place] = fill
     target[inside] = x
     return target
 
@@ -91,7 +94,7 @@ def _padding(problem: T) -> tuple[tuple[Array, ...], tuple[int, ...], T]:
     return maps, tuple(map(len, maps)), materialised(problem)
 
 
-def gathered(x: Array, maps: tuple[Array, ...], dtype: DType, fill: float) -> Array:
+def gathered(x: Array, maps: tuple[Array, ...], dtype: DType, fill: complex) -> Array:
     """Compiled only: the elements of ``x`` (N, *n, C) that maps along every axis name, in ``dtype``; -1 is ``fill``."""
     fast = compiled()
     shape = (x.shape[0], *map(len, maps), x.shape[-1])
@@ -117,12 +120,26 @@ def ready_to_read(x: Array, dtype: DType) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _frame(axes: tuple[Axis, ...]) -> tuple[tuple[int, ...], tuple[slice, ...]] | None:
-    """Sizes with padding and holes written out, and where in them the input stands; None if there are none."""
+def _frame(
+    axes: tuple[Axis, ...],
+) -> tuple[tuple[int, ...], tuple[slice, ...], tuple[tuple[slice, ...], ...]] | None:
+    """Sizes with padding and holes written out, where in them the input stands, and parts that hold all the rest.
+
+    None if there is nothing to be written out.
+    """
     if not any(a.low or a.high or a.input_dilation > 1 for a in axes):
         return None
-    inside = (slice(max(a.low, 0), max(a.low, 0) + a.spread, a.input_dilation) for a in axes)
-    return tuple(a.spread + a.low + a.high for a in axes), (slice(None), *inside, slice(None))
+    sizes = tuple(a.spread + a.low + a.high for a in axes)
+    places = tuple(slice(max(a.low, 0), max(a.low, 0) + a.spread, a.input_dilation) for a in axes)
+    inside = (slice(None), *places, slice(None))
+    if any(a.input_dilation > 1 for a in axes) or prod(sizes) < SMALL:
+        return sizes, inside, ((slice(None),) * len(inside),)
+    border = []
+    for i, (size, place) in enumerate(zip(sizes, places, strict=True), 1):
+        for part in (slice(0, place.start), slice(place.stop, size)):
+            if part.stop > part.start:  # what the axes before this one have left
+                border.append((slice(None), *places[: i - 1], part, *(slice(None),) * (len(places) - i + 1)))
+    return sizes, inside, tuple(border)
 
 
 def continued(x: Array, axis: int, pieces: Sequence[Run], fill: complex, xp: Namespace) -> Array:
@@ -146,7 +163,43 @@ def continued(x: Array, axis: int, pieces: Sequence[Run], fill: complex, xp: Nam
     return parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
 
 
-def spread(x: Array, axis: int, step: int, fill: float, xp: Namespace) -> Array:
+FEW_RUNS = 128  # pieces that a block is put together from one by one
+
+
+def continued_block(x: Array, pieces: Sequence[Sequence[Run]], dtype: DType, fill: complex) -> Array | None:
+    """Every axis of space of ``x`` (N, *n, C) continued by runs, in spare memory; None where there is none.
+
+    For arrays of NumPy: every element is copied once, and none of the memory is fresh.
+    """
+    if prod(map(len, pieces)) > FEW_RUNS:
+        return None
+    sizes = tuple(sum(run.length for run in along) for along in pieces)
+    target = spare("continued", (x.shape[0], *sizes, x.shape[-1]), dtype, x)
+    if target is None:
+        return None
+    ends = [tuple(accumulate((run.length for run in along), initial=0)) for along in pieces]
+    for numbers in product(*(range(len(along)) for along in pieces)):
+        chosen = [along[i] for along, i in zip(pieces, numbers, strict=True)]
+        places = (slice(end[i], end[i + 1]) for end, i in zip(ends, numbers, strict=True))
+        place = target[(slice(None), *places, slice(None))]
+        if any(run.step is None for run in chosen):
+            place[...] = fill
+        else:
+            place[...] = x[(slice(None), *map(_run_slice, chosen), slice(None))]
+    return target
+
+
+def _run_slice(run: Run) -> slice:
+    """The elements of a run as a slice; of one that is repeated, that element."""
+    if not run.step:
+        return slice(run.first, run.first + 1)
+    if run.step == 1:
+        return slice(run.first, run.first + run.length)
+    last = run.first - run.length
+    return slice(run.first, last if last >= 0 else None, -1)
+
+
+def spread(x: Array, axis: int, step: int, fill: complex, xp: Namespace) -> Array:
     """Put ``step - 1`` holes between neighbours along ``axis``."""
     size = x.shape[axis]
     if step == 1 or size < 2:
@@ -293,7 +346,7 @@ def running(
     xp: Namespace,
     out: Array | None = None,
     *,
-    fill: float = 0,
+    fill: complex = 0,
     fast: bool = False,
 ) -> Array:
     """Reduce every window of x (N, *n, C), one axis after the other, in ``out`` if given: (N, *out, C).

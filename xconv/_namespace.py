@@ -348,6 +348,18 @@ def window_view(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
     return as_strided(x, shape, strides)
 
 
+def unflattened(flat: Array, shape: tuple[int, ...], outputs: tuple[int, ...]) -> Array:
+    """The first elements along every axis of an array of ``shape`` that begins with ``flat`` and may lack its end."""
+    if isinstance(flat, np.ndarray):
+        strides = [flat.itemsize]
+        for size in reversed(shape[1:]):
+            strides.append(strides[-1] * size)
+        return strided(flat, outputs, tuple(reversed(strides)))
+    xp = compat.array_namespace(flat)
+    missing = full_like(flat, (prod(shape) - flat.shape[0],), 0, flat.dtype)
+    return xp.reshape(xp.concat([flat, missing]), shape)[tuple(map(slice, outputs))]
+
+
 def chunk_edges(x: Array) -> tuple[tuple[int, ...], ...]:
     """Where the blocks of a chunked array begin and end, along every axis."""
     from xconv._bridges import dask as bridge

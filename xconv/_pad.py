@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from xconv._args import checked_pad_mode, frozen, numeric_pads
 from xconv._borders import runs
-from xconv._dtypes import dtype_kind
-from xconv._errors import door, refuse, refuse_type
+from xconv._dtypes import check_value
+from xconv._errors import door, refuse
 from xconv._movers import continued
 from xconv._namespace import Array, copied, inspect
 
@@ -50,7 +49,7 @@ def pad(
     xp, _ = inspect(x=x)
     mode = checked_pad_mode(mode, "mode")
     pairs = numeric_pads(frozen(widths), x.ndim, "widths")
-    _check_value(value, dtype_kind(xp, x.dtype))
+    check_value(xp, value, x.dtype)
     if mode != "constant" and value:
         refuse("value", value, f"be left out with mode='{mode}'")
     for axis, ((low, high), n) in enumerate(zip(pairs, x.shape, strict=True)):
@@ -61,9 +60,3 @@ def pad(
     for axis, ((low, high), n) in enumerate(zip(pairs, x.shape, strict=True)):
         x = continued(x, axis, runs(-low, n + high, n, mode), value, xp)
     return x if any(low > 0 or high > 0 for low, high in pairs) else copied(x, xp)  # never the caller's own
-
-
-def _check_value(value: Any, kind: str) -> None:
-    allowed = {"bool": int, "integer": int, "float": int | float, "complex": int | float | complex}[kind]
-    if not isinstance(value, allowed):
-        refuse_type("value", value, f"be a number that a {kind} array can hold")

@@ -12,7 +12,7 @@ from xconv._algorithms import ALGORITHMS, Algorithm
 from xconv._algorithms._cost import Cost
 from xconv._config import Settings
 from xconv._errors import refuse
-from xconv._extents import fitted, grained, tile_of
+from xconv._extents import balanced, fitted, grained, tile_of
 from xconv._geometry import (
     COPIES,
     ConvProblem,
@@ -78,7 +78,12 @@ class Plan:
 
     @property
     def at_once(self) -> int:
-        """How many tiles may be in work at once, for memory's sake."""
+        """How many tiles may be in work at once: for memory's sake, and one where their operations are many and short.
+
+        Of those, threads would spend more time on handing over the interpreter than on the work.
+        """
+        if isinstance(self.problem, WindowProblem) and self.problem.kind == "network":
+            return 1
         return max(self.workspace // max(self.memory, 1), 1)
 
 
@@ -147,10 +152,10 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
     def needed(tile: WindowProblem) -> int:
         if tile.fast and tile.copies == COPIES:  # one for the input, if that is not read where it stands
             return tile.channels * tile.itemsize * padded_pixels(tile)
-        largest = max(tile.batch * prod(tile.outputs), padded_pixels(tile))
-        return (
-            tile.channels * tile.itemsize * (input_copies(tile) * padded_pixels(tile) + tile.copies * largest)
-        )
+        pixels = tile.batch * prod(tile.outputs)
+        largest = max(pixels, padded_pixels(tile))
+        elements = input_copies(tile) * padded_pixels(tile) + tile.copies * largest + tile.held * pixels
+        return tile.channels * tile.itemsize * elements
 
     def seconds(tile: WindowProblem) -> float:
         taps = sum(axis.window for axis in tile.axes)
@@ -162,9 +167,14 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
         streamed = budget // SHARE
     else:
         streamed = tile_budget(traits, settings)
-    extents = fitted(problem, needed, streamed)
-    if traits.threads and not problem.fast:
-        extents = grained(problem, extents, seconds)
+    if problem.kind == "network":  # each step is an operation, which had better be long
+        extents = balanced(problem, needed, min(budget, 2 * cache_of(settings)) if traits.threads else budget)
+    elif problem.kind == "lines":  # its matrix products do not wait for memory, and halos are wide
+        extents = balanced(problem, needed, budget // SHARE, 8 if traits.threads else 1)
+    else:
+        extents = fitted(problem, needed, streamed)
+        if traits.threads and not problem.fast:
+            extents = grained(problem, extents, seconds)
     memory = needed(tile_of(problem, extents))
     return _finish(Plan(problem, traits, budget, extents, 1, traits.threads, memory))
 

@@ -23,7 +23,7 @@ FEW = 16  # rows; with fewer, it is the reading of the other operand that takes 
 
 
 def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None) -> Array:
-    """``a @ b``; in the memory of ``out``, an array of as many elements, where that can be done without a copy."""
+    """``a @ b``; in ``out`` where that can be done without a copy: an array of as many elements, or of that shape."""
     if type(a) is not NumPyArray:
         return xp.matmul(a, b)
     if b.ndim not in (2, a.ndim):
@@ -31,7 +31,7 @@ def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None) -> Array
             return numpy_matmul(a, b)
     shape = (*a.shape[:-1], b.shape[-1])
     if out is not None:
-        out = out.reshape(shape) if out.flags.c_contiguous else None
+        out = out.reshape(shape) if out.flags.c_contiguous else out if _has_rows(out, shape) else None
     products = prod(shape) * a.shape[-1]
     work = products * max(FEW // max(a.shape[-2], 1), 1)
     if work <= ALONE or in_tiles():
@@ -43,6 +43,12 @@ def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None) -> Array
         out = empty_like(a, shape, a.dtype)
     run_all(_pieces(a, b, out, min(max(products // PIECE, 2), 64)), settings().threads or cores(), scratch)
     return out
+
+
+def _has_rows(out: Array, shape: tuple[int, ...]) -> bool:
+    """Whether BLAS can write a result of this shape into an array: row by row, wherever the rows stand."""
+    rows, step = out.strides[-2:] if out.ndim > 1 else (0, 0)
+    return bool(out.shape == shape and step == out.itemsize and rows >= shape[-1] * step)
 
 
 def _pieces(a: Array, b: Array, out: Array, count: int) -> Iterator[partial[Array]]:
@@ -65,3 +71,13 @@ def _cuts(size: int, count: int, unit: int) -> Iterator[slice]:
     count = min(count + count % 2, units)
     for i in range(count):
         yield slice(units * i // count * unit, min(units * (i + 1) // count * unit, size))
+
+
+def product_into(a: Array, b: Array, xp: Namespace, out: Array | None) -> Array:
+    """``a @ b``, the work of one thread; of arrays of NumPy in ``out``, if given, in which rows are runs of memory."""
+    if type(a) is not NumPyArray:
+        return xp.matmul(a, b)
+    if in_tiles() or a.shape[-2] * a.shape[-1] * b.shape[-1] <= ALONE:
+        return numpy_matmul(a, b, out)
+    with one_blas_thread():
+        return numpy_matmul(a, b, out)

@@ -41,7 +41,7 @@ def can_slide(x: Any) -> bool:
     return isinstance(x, np.ndarray) and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
 
 
-def slide(combine: Callable[..., Any], x: Any, axis: int, a: Axis, fill: float, out: Any) -> Any:
+def slide(combine: Callable[..., Any], x: Any, axis: int, a: Axis, fill: complex, out: Any) -> Any:
     """Combine what every window along one axis of ``x`` meets, tap after tap, in ``out``; padding is ``fill``."""
     before, (whole, (first, *others), ends) = (slice(None),) * axis, _meetings(a)
     y, part = out[(*before, whole)], x[(*before, first)]

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from xconv._borders import runs
 from xconv._config import DEFAULTS, Settings
-from xconv._geometry import Axis, Problem, Tile, cut
-from xconv._movers import block, continued, gathered, ready_to_read, source_map
+from xconv._geometry import Axis, Problem, Tile, WindowProblem, cut
+from xconv._movers import block, continued, continued_block, gathered, ready_to_read, source_map
 from xconv._namespace import Array, DType, Namespace, assignable, chunk_edges, defer, empty_like, same_memory
 from xconv._scratch import scratch
 from xconv._threads import run_all
@@ -46,7 +46,7 @@ class Job:
     dtype: DType  # of the blocks
     tails: tuple[tuple[int, ...], ...]  # of each result: the axes behind batch and space
     dtypes: tuple[DType, ...]  # of each result
-    fill: float = 0
+    fill: complex = 0
     algorithm: str = "auto"
     settings: Settings = DEFAULTS
     origin: Origin = ()
@@ -112,13 +112,13 @@ def run_chunks(
     return _join(parts, edges, xp)
 
 
-def chunks(problem: Problem, x: Array, xp: Namespace, fill: float = 0) -> Iterator[tuple[Array, Any, Tile]]:
+def chunks(problem: Problem, x: Array, xp: Namespace, fill: complex = 0) -> Iterator[tuple[Array, Any, Tile]]:
     """What every tile of a chunked array reads, the problem over that, and the tile, about one for each chunk."""
     for tile in cut(problem, _chunked_outputs(problem, x)):
         if problem.pad_mode == "constant":
             yield x[(*tile.source, ...)], tile.problem, tile
         else:
-            yield _continued(x, problem, tile, fill, xp), tile.core, tile
+            yield _continued(x, problem, tile, x.dtype, fill, xp), tile.core, tile
 
 
 def _chunked_outputs(problem: Problem, x: Array) -> tuple[tuple[int, ...], ...]:
@@ -154,14 +154,14 @@ def read_block(
     tile: Tile,
     dtype: DType,
     xp: Namespace,
-    fill: float = 0,
+    fill: complex = 0,
     axes: Sequence[Axis] | None = None,
 ) -> Array:
     """What a tile of ``problem`` reads, with the padding and the holes of ``axes``, the tile's own, written out."""
     if problem.pad_mode == "constant":
         part = x if tile.entire else x[(*tile.source, ...)]
         return block(part, tile.problem.axes if axes is None else axes, dtype, fill, xp)
-    part = _continued(x, problem, tile, fill, xp)
+    part = _continued(x, problem, tile, dtype, fill, xp)
     return part if part.dtype == dtype else xp.astype(part, dtype)
 
 
@@ -179,7 +179,11 @@ def _read(job: Job, x: Array, tile: Tile) -> tuple[Array, Problem]:
     """What the tile reads, for compiled movers: as it stands, padding to be written out on the way, or copied."""
     problem, mode = job.problem, job.problem.pad_mode
     left = tile.core is tile.problem  # padding is left to the work, and holes with it
-    if mode == "constant" and (left or not problem.holes) and ready_to_read(x, job.dtype):
+    padded = any(a.low or a.high for a in tile.problem.axes)
+    zeros = (
+        not padded or not job.fill or isinstance(problem, WindowProblem)
+    )  # what compiled sums take padding for
+    if mode == "constant" and zeros and (left or not problem.holes) and ready_to_read(x, job.dtype):
         return (x if tile.entire else x[(*tile.source, ...)]), tile.problem
     ends = tile.reads
     if left:
@@ -192,19 +196,27 @@ def _read(job: Job, x: Array, tile: Tile) -> tuple[Array, Problem]:
     return gathered(x[tile.source[0]], maps, job.dtype, job.fill), tile.core
 
 
-def _continued(x: Array, problem: Problem, tile: Tile, fill: float, xp: Namespace) -> Array:
+def _continued(x: Array, problem: Problem, tile: Tile, dtype: DType, fill: complex, xp: Namespace) -> Array:
     """What the tile reads of an input that goes on beyond its borders by the pad mode."""
     x = x[(tile.source[0], ...)]
-    for axis, (start, stop) in enumerate(tile.reads, 1):
-        size = problem.axes[axis - 1].size
-        x = continued(x, axis, runs(start, stop, size, problem.pad_mode), fill, xp)
+    pieces = [
+        runs(start, stop, axis.size, problem.pad_mode)
+        for axis, (start, stop) in zip(problem.axes, tile.reads, strict=True)
+    ]
+    if any(len(along) > 1 for along in pieces):
+        found = continued_block(x, pieces, dtype, fill)
+        if found is not None:
+            return found
+    for axis, along in enumerate(pieces, 1):
+        x = continued(x, axis, along, fill, xp)
     return x
 
 
 def _output_edges(axis: Axis, edges: Sequence[int]) -> tuple[int, ...]:
     """Where the outputs are cut so that each piece reads about one chunk of the input."""
     inner = (-(-(e * axis.input_dilation + axis.low) // axis.stride) for e in edges[1:-1])
-    return tuple(sorted({0, axis.output, *(min(max(o, 0), axis.output) for o in inner)}))
+    found = sorted({0, axis.output, *(min(max(o, 0), axis.output) for o in inner)})
+    return tuple(found) if axis.output else (0, 0)
 
 
 def _join(

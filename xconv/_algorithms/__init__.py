@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from xconv._algorithms import banded, depthwise, direct, fft, im2col, kn2row, pointwise, winograd
+from xconv._algorithms import banded, depthwise, direct, fft, im2col, kn2row, pointwise, separable, winograd
 from xconv._algorithms._cost import Cost
 from xconv._geometry import ConvProblem, Problem, WindowProblem
 from xconv._namespace import Array, Namespace, Traits
@@ -36,6 +36,7 @@ FINISHING = (
     "depthwise",
     "winograd",
 )  # whose compiled forms take a last argument: bias, residual, bounds
+FACTORED = ("separable",)  # whose `bind` takes the kernels of a separable problem as they are given
 
 
 def compiled_movers(algorithm: str, problem: Problem) -> tuple[str, ...]:
@@ -52,5 +53,5 @@ def compiled_movers(algorithm: str, problem: Problem) -> tuple[str, ...]:
 
 ALGORITHMS: dict[str, Algorithm] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (pointwise, direct, im2col, kn2row, banded, depthwise, winograd, fft)
+    for module in (pointwise, direct, im2col, kn2row, banded, separable, depthwise, winograd, fft)
 }

@@ -33,7 +33,7 @@ NORM = (
 STRIDED = 6  # bytes of traffic for a byte of channels, which are moved in front of the blocks and back
 SETUP = 20_000  # bytes of traffic in the time that NumPy takes to begin the transforms of one row of lines
 START = 25  # array operations in the time that a tile takes before its first transform
-STAGE = 0.8  # bytes of traffic for a byte in one of the log2(length) stages of a transform
+STAGE = 1.3  # bytes of traffic for a byte in one of the log2(length) stages of a transform
 
 
 class Cut(NamedTuple):
