@@ -329,7 +329,7 @@ REFUSED = {
     ),
     "method": (
         {"method": "oaconvolve"},
-        "method must be one of 'auto', 'pointwise', 'direct', 'im2col', 'banded', 'separable', 'depthwise', "
+        "method must be one of 'auto', 'pointwise', 'direct', 'im2col', 'kn2row', 'banded', 'separable', 'depthwise', "
         "'winograd', 'fft'; "
         "got method='oaconvolve'",
     ),
