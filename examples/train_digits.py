@@ -19,23 +19,19 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import array_api_compat
 import numpy as np
+from libraries import Library, library_names, open_library
 
 import xconv
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-import descriptions  # reads the files of backends/
 
 Array = Any
 Arrays = dict[str, Array]  # by name
@@ -146,47 +142,6 @@ def batches(images: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -
         yield shifted(images[chosen], rng), targets[chosen]
 
 
-# ----------------------------------------------------------------------------------------------------- the libraries
-
-
-@dataclass
-class Library:
-    """The array library that the network runs on."""
-
-    title: str
-    asarray: Callable[[np.ndarray], Array]
-    settle: Callable[[Any], Any]  # does what a lazy library has put off
-    fast: bool  # with compiled movers
-
-    @staticmethod
-    def numpy(array: Array) -> np.ndarray:
-        """An array of the library as one of NumPy."""
-        return array.get() if hasattr(array, "get") else np.asarray(array)  # CuPy copies only on request
-
-
-def open_library(name: str) -> Library:
-    """The library of a file of backends/. ValueError if there is no such file, or the library cannot be used."""
-    description = descriptions.load(name)
-    for variable, value in description.environment.items():
-        os.environ.setdefault(variable, value)
-    fast = "fast" in description.extras
-    try:
-        package = import_module(description.namespace.partition(".")[0])
-        probe = import_module(description.namespace).zeros(1)
-        if fast:
-            import_module("numba")
-    except Exception as error:  # not installed, or without the device that it needs
-        needed = ", ".join(description.installed) or description.namespace
-        raise ValueError(f"backend {name} needs {needed}: {error}") from error
-    persist = getattr(package, "persist", None)  # Dask: computes all arrays of a tuple or dictionary together
-    return Library(
-        title=f"{package.__name__} {package.__version__}" + (" with compiled movers" if fast else ""),
-        asarray=array_api_compat.array_namespace(probe).asarray,
-        settle=(lambda tree: persist(tree)[0]) if persist else (lambda tree: tree),
-        fast=fast,
-    )
-
-
 # ------------------------------------------------------------------------------------------------------ the training
 
 
@@ -267,7 +222,7 @@ def main() -> None:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
     option = parser.add_argument
-    names = ", ".join(descriptions.names())
+    names = ", ".join(library_names())
     option("--backend", default="numpy", metavar="NAME", help=f"one of {names} (default: %(default)s)")
     option("--epochs", type=partial(natural, least=1), default=40, metavar="N", help="(default: %(default)s)")
     option(
