@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import shutil
@@ -38,6 +39,13 @@ def own(*extras: str) -> str:
 def wanted(session: nox.Session) -> tuple[str, ...]:
     """The extras that the session's arguments ask for: ``--fast``."""
     return ("fast",) if "--fast" in session.posargs else ()
+
+
+def argument(session: nox.Session, name: str, default: str) -> str:
+    """What follows one name among the session's arguments: ``--backend torch`` or ``--backend=torch``."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(name, dest="value", default=default)
+    return parser.parse_known_args(session.posargs)[0].value
 
 
 def run_tests(session: nox.Session, backend: str, *arguments: str) -> None:
@@ -152,6 +160,15 @@ def stack(session: nox.Session) -> None:
     session.install(own(), *group("demo"))
     session.install("--no-deps", "scikit-image")
     session.run("python", "examples/filter_stack.py", *session.posargs)
+
+
+@nox.session
+def train(session: nox.Session) -> None:
+    """Train a network on handwritten digits, on NumPy alone; `-- --backend NAME` on another library."""
+    backend = argument(session, "--backend", "numpy")
+    description = BACKENDS.get(backend, {"requires": []})  # the program says which there are
+    session.install(own(*description.get("extras", [])), *description["requires"], *group("train"))
+    session.run("python", "examples/train_digits.py", *session.posargs)
 
 
 @nox.session
