@@ -280,10 +280,14 @@ def test_nan_policy_of_integers_is_without_effect(backend):
     assert_same(backend.call(xconv.max_pool, x, 2, nan="omit"), plain)
 
 
-def test_the_index_of_a_padded_window_is_never_in_the_padding(backend):
-    x = np.full((1, 3, 3, 1), -np.inf, "float32")
-    _, indices = backend.call(xconv.max_pool, x, 3, stride=1, padding=1, return_indices=True)
-    assert indices[0, ..., 0].tolist() == [[0, 0, 1], [0, 0, 1], [3, 3, 4]]
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_the_index_of_a_padded_window_is_never_in_the_padding(backend, layout):
+    """Two channels, so that in one of the layouts they do not stand side by side."""
+    x = np.full((1, 3, 3, 2) if layout == "NHWC" else (1, 2, 3, 3), -np.inf, "float32")
+    options = {"stride": 1, "padding": 1, "return_indices": True, "layout": layout}
+    _, indices = backend.call(xconv.max_pool, x, 3, **options)
+    indices = np.moveaxis(indices, -1, 1) if layout == "NHWC" else indices
+    assert indices.tolist() == [[[[0, 0, 1], [0, 0, 1], [3, 3, 4]]] * 2]
 
 
 def test_indices_name_the_largest_elements(backend):

@@ -101,9 +101,12 @@ def _first_maxima(
 
 @njit(nogil=True, cache=True)
 def _maxima(item, size, start_row, end_row, shape, whole, x, xs, nothing, y, ys, to, tos, channels):
-    """``whole`` is where the first window begins in the whole input, and how far apart positions are along the axes."""
+    """``whole`` is where the first window begins in the whole input, how far apart positions are, and its sizes.
+
+    Padding that was written out is part of x, but nothing above it stands in the whole input only.
+    """
     windows, strides, dilations, lows, sizes, outputs = shape
-    first, worth = whole
+    first, worth, entire = whole
     most = max(windows[0] * windows[1] * windows[2], 1)
     off, rise, start = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(PIXELS, np.int64)
     everywhere, inside, number = (
@@ -132,7 +135,8 @@ def _maxima(item, size, start_row, end_row, shape, whole, x, xs, nothing, y, ys,
         at = x + sample * xs[0] + i * xs[1] + j * xs[2]
         values = y + sample * ys[0] + o * ys[1] + p * ys[2]
         places = to + sample * tos[0] + o * tos[1] + p * tos[2]
-        above = planes[0] * rises[0] + rows[0] * rises[1]
+        above = met(first[0] + o * strides[0], dilations[0], windows[0], entire[0])[0] * rises[0]
+        above += met(first[1] + p * strides[1], dilations[1], windows[1], entire[1])[0] * rises[1]
         base = (first[0] + o * strides[0]) * worth[0] + (first[1] + p * strides[1]) * worth[1]
         for q in range(0, outputs[2], PIXELS):
             k = q * strides[2] - lows[2]
@@ -140,7 +144,8 @@ def _maxima(item, size, start_row, end_row, shape, whole, x, xs, nothing, y, ys,
             edge = some < PIXELS or k < 0 or k + reach >= sizes[2] or count == 0
             bounds = everywhere.ctypes.data
             for t in range(PIXELS):
-                start[t] = above
+                before = met(first[2] + (q + t) * strides[2], dilations[2], windows[2], entire[2])
+                start[t] = above + before[0] * rises[2]
             if edge:
                 bounds = inside.ctypes.data
                 for t in range(count):
@@ -148,9 +153,6 @@ def _maxima(item, size, start_row, end_row, shape, whole, x, xs, nothing, y, ys,
                     inside[t, 0], inside[t, 1] = met(u, strides[2], some, sizes[2])
                 if count == 0:  # one tap of nothing
                     off[0], rise[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
-                for t in range(some):
-                    before = met(k + t * strides[2], dilations[2], windows[2], sizes[2])
-                    start[t] += before[0] * rises[2]
             for c in range(0, channels, lanes):
                 d = c * size
                 _first_maxima(
@@ -176,7 +178,8 @@ def first_maximum(
     _kept, nothing = padding(float("-inf"), y.dtype)
     every = three(whole)
     first = (o * a.stride - a.low for o, a in zip((*(0,) * (3 - len(whole)), *origin), every, strict=True))
-    place = table((*first, *(prod(a.size for a in every[i + 1 :]) for i in range(3)))).reshape(2, 3)
+    worth = (prod(a.size for a in every[i + 1 :]) for i in range(3))
+    place = table((*first, *worth, *(a.size for a in every))).reshape(3, 3)
     shape, xs, ys, to = (
         geometry(axes),
         byte_steps(x.strides),
