@@ -108,6 +108,7 @@ def command_line(arguments: list[str] | None) -> tuple[argparse.Namespace, list[
     add("--no-extras", action="store_true", help="time only: no memory, no bits, no gain of a second thread")
     add("--growth", action="store_true", help="instead: whether time grows in step with the pixels")
     add("--questions", action="store_true", help="instead: the four questions, as questions.py")
+    add("--gradients", action="store_true", help="instead: forward and backward beside torch's autograd")
     add("--filters", action="store_true", help="instead: the filter table, as filters.py")
     add("--network", action="store_true", help="instead: the network of the demo as a whole, as network.py")
     add("--json", type=Path, metavar="PATH", help="write the results, after every layer")
@@ -162,6 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
     draw = need("plot").draw if options.plot else None  # found missing now rather than after the timing
     if options.questions:
         return need("questions").main(options.threads)
+    if options.gradients:
+        return need("gradients").run(options.threads, options.json, fast=options.fast)
     if options.filters:
         return need("filters").main(options.threads, options.json)
     if options.network:

@@ -44,21 +44,23 @@ class Piece(NamedTuple):
 
 def weight_gradient(
     x: Array, dy: Array, problem: ConvProblem, dtype: DType, settings: Settings, xp: Namespace, traits: Traits
-) -> Array:
-    """Sum, over batch and pixels, of what every tap meets times the gradient there: (*k, I / groups, O) in ``dtype``.
+) -> tuple[Array, Array]:
+    """Sums, over batch and pixels, of what every tap meets times the gradient there, and of the gradient alone.
 
-    ``problem`` is a convolution of x (N, *n, I) that gives something of the shape of dy (N, *out, O). The order of the
-    sum follows from the problem and the cache, never from the number of threads.
+    (*k, I / groups, O) and (O,), in ``dtype``. ``problem`` is a convolution of x (N, *n, I) that gives something of the
+    shape of dy (N, *out, O). The order of the sums follows from problem and cache, never from the number of threads.
     """
     kernel = (*problem.window, problem.channels_in // problem.groups, problem.channels_out)
     if 0 in (problem.batch, *problem.outputs):
-        return full_like(x, kernel, 0, dtype)
+        return full_like(x, kernel, 0, dtype), full_like(x, kernel[-1:], 0, dtype)
     if traits.chunked:
+        results = [((1, *kernel), dtype), ((1, *kernel[-1:]), dtype)]
         parts = [
-            defer(_Chunk(piece, dtype, settings), (here, dy[(*tile.target, ...)]), [((1, *kernel), dtype)])[0]
+            defer(_Chunk(piece, dtype, settings), (here, dy[(*tile.target, ...)]), results)
             for here, piece, tile in chunks(problem, x, xp)
         ]
-        return xp.sum(xp.concat(parts, axis=0), axis=0, dtype=dtype)
+        dw, db = (xp.sum(xp.concat(list(p), axis=0), axis=0, dtype=dtype) for p in zip(*parts, strict=True))
+        return dw, db
     size = prod(kernel) * problem.itemsize
     pieces = _pieces(problem, cache_of(settings) // 2 if traits.threads else size)
     budget = tile_budget(traits, settings)
@@ -73,21 +75,26 @@ def weight_gradient(
     tiles = {piece.window: list(cut(piece.of(problem), bounds)) for piece in pieces}
     if not traits.threads:
         (piece,) = pieces
-        terms = (_product(x, dy, problem, piece, tile, dtype, xp) for tile in tiles[piece.window])
-        return xp.reshape(reduce(add, terms), kernel)
+        parts = [(_gradient(dy, tile, dtype, xp), tile) for tile in tiles[piece.window]]
+        dw = reduce(add, (_product(x, g, problem, piece, tile, xp) for g, tile in parts))
+        return xp.reshape(dw, kernel), reduce(add, (_total(g, xp) for g, _ in parts))
     count = prod(len(bound) - 1 for bound in bounds)
     shares = tuple(pairwise(edges(count, -(-count // min(max(RUNS // len(pieces), 1), 1 + budget // size)))))
-    sums = [full_like(x, (problem.taps, *kernel[-2:]), 0, dtype) for _ in shares]
+    sums = [
+        (full_like(x, (problem.taps, *kernel[-2:]), 0, dtype), full_like(x, kernel[-1:], 0, dtype))
+        for _ in shares
+    ]
     tasks = (
-        partial(_add, x, dy, problem, piece, tiles[piece.window][start:stop], total, xp)
-        for piece in pieces
+        partial(_add, x, dy, problem, piece, tiles[piece.window][start:stop], total, xp, bias=not i)
+        for i, piece in enumerate(pieces)
         for total, (start, stop) in zip(sums, shares, strict=True)
     )
     run_all(tasks, settings.threads or cores(), scratch)
-    total, *others = sums
-    for other in others:
-        total += other
-    return xp.reshape(total, kernel)
+    (dw, db), *others = sums
+    for other_dw, other_db in others:
+        dw += other_dw
+        db += other_db
+    return xp.reshape(dw, kernel), db
 
 
 @dataclass(frozen=True)
@@ -98,10 +105,10 @@ class _Chunk:
     dtype: DType
     settings: Settings
 
-    def __call__(self, x: Array, dy: Array) -> tuple[Array]:
+    def __call__(self, x: Array, dy: Array) -> tuple[Array, ...]:
         xp, traits = inspect(x=x, dy=dy)
-        dw = weight_gradient(x, dy, self.problem, self.dtype, self.settings, xp, traits)
-        return (xp.expand_dims(dw, axis=0),)
+        sums = weight_gradient(x, dy, self.problem, self.dtype, self.settings, xp, traits)
+        return tuple(xp.expand_dims(total, axis=0) for total in sums)
 
 
 def _pieces(problem: ConvProblem, most: int) -> list[Piece]:
@@ -137,25 +144,42 @@ def _needed(tile: ConvProblem, *, pieces: int) -> int:
 
 
 def _add(
-    x: Array, dy: Array, problem: ConvProblem, piece: Piece, tiles: list[Tile], total: Array, xp: Namespace
+    x: Array,
+    dy: Array,
+    problem: ConvProblem,
+    piece: Piece,
+    tiles: list[Tile],
+    sums: tuple[Array, Array],
+    xp: Namespace,
+    *,
+    bias: bool,
 ) -> None:
-    """Add what some tiles give for a piece of the kernel to ``total`` (taps, I / groups, O)."""
+    """Add what some tiles give for a piece of the kernel, and for the bias if that is wanted, to both sums."""
+    total, db = sums
     place = total[piece.taps, ...] if len(total) > 1 else total
     place = place[:, piece.channels, :] if place.shape[1] > 1 else place
     for tile in tiles:
-        place += _product(x, dy, problem, piece, tile, total.dtype, xp)
+        g = _gradient(dy, tile, total.dtype, xp)
+        place += _product(x, g, problem, piece, tile, xp)
+        if bias:
+            db += _total(g, xp)
 
 
-def _product(
-    x: Array, dy: Array, whole: ConvProblem, piece: Piece, tile: Tile, dtype: DType, xp: Namespace
-) -> Array:
+def _gradient(dy: Array, tile: Tile, dtype: DType, xp: Namespace) -> Array:
+    g = dy[(*tile.target, ...)]
+    return g if g.dtype == dtype else xp.astype(g, dtype)
+
+
+def _total(g: Array, xp: Namespace) -> Array:
+    return xp.sum(g, axis=tuple(range(g.ndim - 1)))
+
+
+def _product(x: Array, g: Array, whole: ConvProblem, piece: Piece, tile: Tile, xp: Namespace) -> Array:
     """What one tile gives for a piece of the kernel: (taps, I / groups, O)."""
     problem = cast(ConvProblem, tile.problem)
-    block = read_block(x[..., piece.channels], whole, tile, dtype, xp)
+    block = read_block(x[..., piece.channels], whole, tile, g.dtype, xp)
     axes, groups, pixels, taps = materialised(problem).axes, problem.groups, problem.pixels, problem.taps
     inputs, outputs = block.shape[-1] // groups, problem.channels_out // groups
-    g = dy[(*tile.target, ...)]
-    g = g if g.dtype == dtype else xp.astype(g, dtype)
     if inputs == 1 < groups:
         return _by_channel(block, g, axes, problem, xp)
     if groups == 1:

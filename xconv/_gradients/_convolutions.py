@@ -73,8 +73,9 @@ def _conv_back(call: Call, dy: Array) -> Gradients:
         found["x"] = leave_input(_input_gradient(g, kernel, spec.problem, xp, traits), spec, xp)
     if "w" in call.wanted:
         inner = enter(_conjugate(x, xp), spec.layout, xp, batched=spec.batched)
-        found["w"] = _outer_kernel(_kernel_gradient(inner, g, spec.problem, xp, traits), w, spec, xp)
-    if "b" in call.wanted:
+        dw, db = _kernel_gradient(inner, g, spec.problem, xp, traits)
+        found |= {"w": _outer_kernel(dw, w, spec, xp)} | ({"b": db} if "b" in call.wanted else {})
+    elif "b" in call.wanted:
         found["b"] = _bias_gradient(g, xp)
     return found
 
@@ -114,7 +115,8 @@ def _transpose_back(call: Call, dy: Array) -> Gradients:
         found["x"] = leave_input(_convolved(g, kernel, spec.problem, xp, traits), spec, xp)
     if "w" in call.wanted:
         inner = enter(_conjugate(x, xp), spec.layout, xp, batched=spec.batched)
-        found["w"] = _outer_kernel(_kernel_gradient(g, inner, spec.problem, xp, traits), w, spec, xp)
+        dw, _ = _kernel_gradient(g, inner, spec.problem, xp, traits)
+        found["w"] = _outer_kernel(dw, w, spec, xp)
     if "b" in call.wanted:
         found["b"] = _bias_gradient(g, xp)
     return found
@@ -172,8 +174,10 @@ def _convolved(x: Array, w: Array, problem: ConvProblem, xp: Namespace, traits: 
     return y
 
 
-def _kernel_gradient(x: Array, g: Array, problem: ConvProblem, xp: Namespace, traits: Traits) -> Array:
-    """(N, *n, I) and (N, *out, O) to (*k, I / groups, O), in what their products are summed in."""
+def _kernel_gradient(
+    x: Array, g: Array, problem: ConvProblem, xp: Namespace, traits: Traits
+) -> tuple[Array, Array]:
+    """(N, *n, I) and (N, *out, O) to (*k, I / groups, O) and (O,), in what their products are summed in."""
     dtypes = sum_dtypes(xp, x.dtype, g.dtype, None, problem.pixels)
     problem = replace(problem, kind=dtypes.kind, itemsize=dtypes.itemsize)
     return weight_gradient(x, g, problem, dtypes.compute, settings(), xp, traits)
