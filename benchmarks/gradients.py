@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from engines import compiled, operands, public_call
 from layers import Layer, load
 from machine import describe
 from peers import channels_last, open_peer
+from questions import same_threads
 from timing import Pace, geometric_mean, sample
 
 import xconv
@@ -120,8 +122,15 @@ def measure(layer: Layer, batch: int, peer: Any, *, fast: bool) -> Row:
     return Row(layer.net, layer.name, layer.op, medians, beyond(engines[PLAIN]))
 
 
-def run(threads: int, path: Path | None, *, fast: bool, batch: int = 8, only: str = "") -> None:
+def run(
+    threads: int | None = None, path: Path | None = None, *, fast: bool, batch: int = 8, only: str = ""
+) -> int:
     """Print the table as it grows, and write it to a file where that is asked for."""
+    with same_threads(threads) as count:
+        return _run(count, path, fast=fast, batch=batch, only=only)
+
+
+def _run(threads: int, path: Path | None, *, fast: bool, batch: int, only: str) -> int:
     _, nets = load()
     peer = open_peer("torch", threads)
     about = describe(threads, {"torch": peer}, threadpoolctl)
@@ -144,21 +153,22 @@ def run(threads: int, path: Path | None, *, fast: bool, batch: int = 8, only: st
     if path:
         record = {"about": about, "batch": batch, "rows": [asdict(r) for r in rows], "means": means}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
-def main() -> None:
+def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--layer", default="", help="layers with this in the name of network and layer")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, metavar="N", help="for every engine")
     parser.add_argument("--fast", action="store_true", help="compiled movers too")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to a file")
     options = parser.parse_args()
-    run(options.threads, options.json, fast=options.fast, batch=options.batch, only=options.layer)
+    return run(options.threads, options.json, fast=options.fast, batch=options.batch, only=options.layer)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xconv
-from cases import numbers
+from cases import numbers, pytest_generate_tests, thinned  # noqa: F401
 from compare import assert_close, assert_same
 from xconv import _weights
 from xconv._geometry import Axis, ConvProblem
@@ -75,7 +75,7 @@ def inner(a, b):
     return float(np.sum(a.real * b.real) + (np.sum(a.imag * b.imag) if a.dtype.kind == "c" else 0))
 
 
-@pytest.mark.parametrize("name", CASES)
+@thinned("name", CASES, every=4)
 def test_a_gradient_is_the_transpose_of_the_call(backend, name):
     """<dy, f(v, w)> = <dx, v> and <dy, f(x, u)> = <dw, u> for any v and u, since f is linear in each."""
     function, x, w, dy, options = given_arrays(name)
@@ -88,8 +88,8 @@ def test_a_gradient_is_the_transpose_of_the_call(backend, name):
         assert inner(dw, u) == pytest.approx(inner(dy, function(x, u, **options)), rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64", "complex128"])
-@pytest.mark.parametrize("name", ["2d", "groups", "groups-of-one", "stride", "wrap", "transpose", "general"])
+@thinned("dtype", ["float16", "float32", "complex64", "complex128"], every=3)
+@thinned("name", ["2d", "groups", "groups-of-one", "stride", "wrap", "transpose", "general"], every=3)
 def test_dtypes(backend, name, dtype):
     """In the argument's own dtype; complex numbers as (x, w) -> the gradient of a real loss."""
     if not backend.has(dtype):
@@ -185,11 +185,7 @@ ACTIVATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "activation",
-    ACTIVATIONS,
-    ids=lambda a: a if a is None or isinstance(a, str) else getattr(a, "__name__", "partial"),
-)
+@thinned("activation", ACTIVATIONS, every=6)
 def test_through_bias_residual_and_activation(backend, activation):
     options = {"padding": 1, "activation": activation}
     small = X[:, :3, :2], W[..., :2], B[:2], R[:, :3, :2, :2]
@@ -205,8 +201,7 @@ def test_through_bias_residual_and_activation(backend, activation):
         np.testing.assert_allclose(gradient, expected, atol=2e-8)
 
 
-@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
-@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@thinned("layout, activation", itertools.product(["NHWC", "NCHW"], [None, "relu", "gelu"]), every=5)
 def test_separable(backend, layout, activation):
     x, d, p = (
         numbers((1, 4, 5, 2), "float64", seed=1),
