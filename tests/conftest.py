@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -58,11 +59,13 @@ def pytest_report_header(config):
 def pytest_collection_modifyitems(config, items):
     """Keep the tests meant for this backend, and mark the ones that are known to fail on it.
 
-    A test that does not ask for `backend` says the same on all of them, so it runs on NumPy only.
+    A test that does not ask for `backend` says the same on all of them, so it runs on NumPy only. A lazy backend traces
+    and compiles every call: there a module with a number `LAZY_STEP` has each so-many-th of the cases of its tests.
     """
     description = config.stash[BACKEND].description
     known = set(descriptions.names())
     kept, others = [], []
+    seen: Counter[tuple[str, str]] = Counter()
     for item in items:
         marker = item.get_closest_marker("backends")
         if marker:
@@ -72,6 +75,10 @@ def pytest_collection_modifyitems(config, items):
             meant = description.name in marker.args
         else:
             meant = description.name == "numpy" or "backend" in getattr(item, "fixturenames", ())
+        if meant and description.lazy:
+            test = item.module.__name__, item.function.__name__
+            meant = seen[test] % getattr(item.module, "LAZY_STEP", 1) == 0
+            seen[test] += 1
         (kept if meant else others).append(item)
         for failure in description.expected_failures:
             if failure.covers(item.nodeid):

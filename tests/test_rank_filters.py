@@ -15,6 +15,8 @@ from test_memory import OWN_OBJECTS, WORKSPACE, beyond_its_result
 from test_properties import PAD_MODES, holds
 from xconv import _borders, _extents, _footprints, _movers, _networks, _scratch
 
+LAZY_STEP = 3
+
 SCIPY = {
     "constant": "constant",
     "edge": "nearest",

@@ -17,6 +17,8 @@ from test_properties import PAD_MODES, holds
 from test_rank_filters import SCIPY
 from xconv._scratch import scratch
 
+LAZY_STEP = 3
+
 SLOPE, SMOOTH, SECOND = [-1.0, 0.0, 1.0], [1.0, 2.0, 1.0], [1.0, -2.0, 1.0]
 
 
