@@ -43,20 +43,29 @@ class Piece(NamedTuple):
 
 
 def weight_gradient(
-    x: Array, dy: Array, problem: ConvProblem, dtype: DType, settings: Settings, xp: Namespace, traits: Traits
+    x: Array,
+    dy: Array,
+    problem: ConvProblem,
+    dtype: DType,
+    settings: Settings,
+    xp: Namespace,
+    traits: Traits,
+    fill: complex = 0,
 ) -> Array:
     """Sum, over batch and pixels, of what every tap meets times the gradient there: (*k, I / groups, O) in ``dtype``.
 
-    ``problem`` is a convolution of x (N, *n, I) that gives something of the shape of dy (N, *out, O). The order of the
-    sum follows from the problem and the cache, never from the number of threads.
+    ``problem`` is a convolution of x (N, *n, I), with ``fill`` around it, that gives something of the shape of dy
+    (N, *out, O). The order of the sum follows from the problem and the cache, never from the number of threads.
     """
     kernel = (*problem.window, problem.channels_in // problem.groups, problem.channels_out)
     if 0 in (problem.batch, *problem.outputs):
         return full_like(x, kernel, 0, dtype)
     if traits.chunked:
         parts = [
-            defer(_Chunk(piece, dtype, settings), (here, dy[(*tile.target, ...)]), [((1, *kernel), dtype)])[0]
-            for here, piece, tile in chunks(problem, x, xp)
+            defer(
+                _Chunk(piece, dtype, settings, fill), (here, dy[(*tile.target, ...)]), [((1, *kernel), dtype)]
+            )[0]
+            for here, piece, tile in chunks(problem, x, xp, fill)
         ]
         return xp.sum(xp.concat(parts, axis=0), axis=0, dtype=dtype)
     size = prod(kernel) * problem.itemsize
@@ -73,13 +82,13 @@ def weight_gradient(
     tiles = {piece.window: list(cut(piece.of(problem), bounds)) for piece in pieces}
     if not traits.threads:
         (piece,) = pieces
-        terms = (_product(x, dy, problem, piece, tile, dtype, xp) for tile in tiles[piece.window])
+        terms = (_product(x, dy, problem, piece, tile, dtype, xp, fill) for tile in tiles[piece.window])
         return xp.reshape(reduce(add, terms), kernel)
     count = prod(len(bound) - 1 for bound in bounds)
     shares = tuple(pairwise(edges(count, -(-count // min(max(RUNS // len(pieces), 1), 1 + budget // size)))))
     sums = [full_like(x, (problem.taps, *kernel[-2:]), 0, dtype) for _ in shares]
     tasks = (
-        partial(_add, x, dy, problem, piece, tiles[piece.window][start:stop], total, xp)
+        partial(_add, x, dy, problem, piece, tiles[piece.window][start:stop], total, xp, fill)
         for piece in pieces
         for total, (start, stop) in zip(sums, shares, strict=True)
     )
@@ -97,10 +106,11 @@ class _Chunk:
     problem: ConvProblem
     dtype: DType
     settings: Settings
+    fill: complex
 
     def __call__(self, x: Array, dy: Array) -> tuple[Array]:
         xp, traits = inspect(x=x, dy=dy)
-        dw = weight_gradient(x, dy, self.problem, self.dtype, self.settings, xp, traits)
+        dw = weight_gradient(x, dy, self.problem, self.dtype, self.settings, xp, traits, self.fill)
         return (xp.expand_dims(dw, axis=0),)
 
 
@@ -137,21 +147,35 @@ def _needed(tile: ConvProblem, *, pieces: int) -> int:
 
 
 def _add(
-    x: Array, dy: Array, problem: ConvProblem, piece: Piece, tiles: list[Tile], total: Array, xp: Namespace
+    x: Array,
+    dy: Array,
+    problem: ConvProblem,
+    piece: Piece,
+    tiles: list[Tile],
+    total: Array,
+    xp: Namespace,
+    fill: complex,
 ) -> None:
     """Add what some tiles give for a piece of the kernel to ``total`` (taps, I / groups, O)."""
     place = total[piece.taps, ...] if len(total) > 1 else total
     place = place[:, piece.channels, :] if place.shape[1] > 1 else place
     for tile in tiles:
-        place += _product(x, dy, problem, piece, tile, total.dtype, xp)
+        place += _product(x, dy, problem, piece, tile, total.dtype, xp, fill)
 
 
 def _product(
-    x: Array, dy: Array, whole: ConvProblem, piece: Piece, tile: Tile, dtype: DType, xp: Namespace
+    x: Array,
+    dy: Array,
+    whole: ConvProblem,
+    piece: Piece,
+    tile: Tile,
+    dtype: DType,
+    xp: Namespace,
+    fill: complex,
 ) -> Array:
     """What one tile gives for a piece of the kernel: (taps, I / groups, O)."""
     problem = cast(ConvProblem, tile.problem)
-    block = read_block(x[..., piece.channels], whole, tile, dtype, xp)
+    block = read_block(x[..., piece.channels], whole, tile, dtype, xp, fill)
     axes, groups, pixels, taps = materialised(problem).axes, problem.groups, problem.pixels, problem.taps
     inputs, outputs = block.shape[-1] // groups, problem.channels_out // groups
     g = dy[(*tile.target, ...)]
