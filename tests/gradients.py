@@ -221,4 +221,32 @@ def _around() -> list[Case]:
     ]
 
 
-CASES = [*_activations(), *_pools(), *_convolutions(), *_around()]
+def _filters() -> list[Case]:
+    x, kernel, rows = normal(2, 5, 4), normal(2, 3, seed=2), normal(5, 3, seed=3)
+    same = {"mode": "same", "pad_mode": "reflect"}
+    columns = (normal(3, seed=4), normal(2, seed=5))
+    beyond = {"axes": (1, 2), "pad_mode": "constant", "value": 0.5}
+    return [
+        *(
+            Case(f, (x[0], kernel), (), {"value": 0.5, "stride": (1, 2)})
+            for f in (xconv.convolve, xconv.correlate)
+        ),
+        Case(xconv.convolve, (x, rows), (), {**same, "axes": 2}, "batch"),
+        Case(
+            xconv.correlate,
+            (x[0], *columns),
+            label="factors",
+            call=lambda x, *factors: xconv.correlate(x, factors, method="separable", **same),
+        ),
+        Case(xconv.gaussian_filter, (x,), (0.8,)),
+        Case(xconv.gaussian_filter, (x,), (0.6,), {**beyond, "order": (1, 0)}, "slope"),
+        Case(xconv.gaussian_filter, (x,), (0.6,), {"axes": (2, 1)}, "tiles", workspace=1500),
+        Case(xconv.gaussian_laplace, (x,), (0.7,), {"axes": (0, 2), "pad_mode": "wrap"}),
+        Case(xconv.uniform_filter, (x,), (3,), {"pad_mode": "reflect", "axes": (1, 2)}),
+        Case(xconv.uniform_filter, (x,), (5,), {"axes": 1, "origin": 1}, "bands"),
+        Case(xconv.sobel, (x,), (), {"axis": 1, "pad_mode": "edge"}),
+        Case(xconv.laplace, (x,), (), beyond),
+    ]
+
+
+CASES = [*_activations(), *_pools(), *_convolutions(), *_filters(), *_around()]

@@ -54,7 +54,7 @@ def test_a_rule_names_arguments_as_the_operation_does(function):
     assert len(rule.arrays) <= len(positional)
     for ours, theirs in zip(rule.arrays, positional, strict=False):
         assert ours in (None, theirs)
-    assert set(rule.fixed) <= set(rule.arrays)
+    assert {*rule.fixed, *rule.several} <= set(rule.arrays)
 
 
 # -------------------------------------------------------------------------------------------------- what it gives

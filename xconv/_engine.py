@@ -216,7 +216,7 @@ def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: 
         w = xp.astype(w, dtype)
     if problem.holes:
         weights: Any = {
-            first_taps(phase): room.bind(w[(*phase.kernel, ...)], materialised(phase.problem), xp)
+            first_taps(phase): room.bind(_of_phase(w, phase), materialised(phase.problem), xp)
             for phase in phases(problem).values()
         }
     else:
@@ -237,6 +237,13 @@ def multiplied(factors: tuple[Array | None, ...], problem: ConvProblem, xp: Name
         xp.reshape(k, (*(1,) * i, -1, *(1,) * (rank - 1 - i))) for i, k in enumerate(factors) if k is not None
     ]
     return xp.reshape(reduce(xp.multiply, shaped), (*problem.window, 1, 1))
+
+
+def _of_phase(w: Any, phase: Phase) -> Any:
+    """The taps that a phase meets, of a kernel or of its factors."""
+    if not isinstance(w, tuple):
+        return w[(*phase.kernel, ...)]
+    return tuple(None if k is None else k[part] for k, part in zip(w, phase.kernel, strict=True))
 
 
 def first_taps(phase: Phase) -> tuple[int, ...]:

@@ -185,7 +185,7 @@ def _filtered(
     fill = _checked_value(value, job.problem.pad_mode, x.dtype, job.dtypes[0], xp)
     if fill != 0:
         job = replace(job, fill=fill)
-    w = _turned(kernels, spec, xp, flip=flip)
+    w = turned(kernels, spec, xp, flip=flip)
     order, shape = spec.x
     x = permuted_axes(x, order, xp)
     x = x if tuple(x.shape) == shape else xp.reshape(x, shape)
@@ -228,7 +228,7 @@ def _sum_dtypes(xp: Namespace, dtypes: tuple[DType, ...], spec: FilterSpec) -> S
         return sum_dtypes(xp, x, first, None, terms)
 
 
-def _turned(
+def turned(
     kernels: tuple[Array, ...], spec: FilterSpec, xp: Namespace, *, flip: bool
 ) -> Array | tuple[Array | None, ...]:
     """The kernel as the problem reads it, from left to right: (*k, 1, O), or those of a separable filter (k,)."""

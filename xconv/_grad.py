@@ -46,8 +46,8 @@ def vjp(
     pullback : callable
         ``pullback(dy)`` with ``dy`` in the shape and dtype of ``y`` gives a tuple: one gradient for each array argument
         in the order they were given (a ``residual`` last), in its shape and dtype; None for those not named in ``wrt``
-        or given as None. Of a pool with indices, ``dy`` belongs to the values; of an operation with two results it is a
-        pair. It may be called any number of times.
+        or given as None, and for the kernels of a separable filter. Of a pool with indices, ``dy`` belongs to the
+        values; of an operation with two results it is a pair. It may be called any number of times.
 
     Raises
     ------
@@ -74,7 +74,11 @@ def vjp(
         refuse_type("function", function, "be a public operation of xconv")
     positional = [(name, a) for name, a in zip(rule.arrays, arrays, strict=False) if name]
     named = [(name, options[name]) for name in rule.keywords if name in options]
-    given = {name: a for name, a in (*positional, *named) if a is not None}
+    given = {
+        name: a
+        for name, a in (*positional, *named)
+        if a is not None and not (name in rule.several and isinstance(a, list | tuple))
+    }
     xp, _ = inspect(**given)
     wanted = _wanted(rule, given, wrt)
     for name in sorted(wanted):

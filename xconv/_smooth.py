@@ -15,7 +15,7 @@ from xconv._errors import door, refuse
 from xconv._footprints import Axes
 from xconv._geometry import WindowProblem
 from xconv._lines import along_lines
-from xconv._namespace import Array, DType, Namespace, inspect
+from xconv._namespace import Array, DType, Namespace, Traits, inspect
 from xconv._plan import plan_cache
 from xconv._scratch import in_tiles
 from xconv._smoothers import LinesSpec, Terms, gaussian_spec, sobel_spec, uniform_spec
@@ -89,7 +89,7 @@ def gaussian_filter(
     >>> xconv.gaussian_filter(stack, 2.5, axes=(1, 2)).shape
     (10, 64, 64)
     """
-    spec = partial(gaussian_spec, sigma=_numbers(sigma), order=frozen(order), truncate=_numbers(truncate))
+    spec = partial(gaussian_spec, sigma=numbers(sigma), order=frozen(order), truncate=numbers(truncate))
     return _filtered(x, partial(spec, radius=frozen(radius)), axes, pad_mode, value)
 
 
@@ -128,7 +128,7 @@ def gaussian_laplace(
     -----
     As ``scipy.ndimage.gaussian_laplace``.
     """
-    spec = partial(gaussian_spec, sigma=_numbers(sigma), order=None, truncate=_numbers(truncate))
+    spec = partial(gaussian_spec, sigma=numbers(sigma), order=None, truncate=numbers(truncate))
     return _filtered(x, partial(spec, radius=frozen(radius)), axes, pad_mode, value)
 
 
@@ -246,11 +246,11 @@ def laplace(x: Array, /, *, axes: Axes = None, pad_mode: str = "symmetric", valu
     return _filtered(x, partial(sobel_spec, axis=None), axes, pad_mode, value)
 
 
-def _numbers(value: Any) -> Any:
+def numbers(value: Any) -> Any:
     """Numbers that can be looked up: lists and arrays of NumPy as tuples."""
     if getattr(value, "ndim", 0) and hasattr(value, "tolist"):
         value = value.tolist()
-    return tuple(map(_numbers, value)) if isinstance(value, list | tuple) else value
+    return tuple(map(numbers, value)) if isinstance(value, list | tuple) else value
 
 
 def _filtered(x: Array, spec: Any, axes: Any, pad_mode: Any, value: Any) -> Array:
@@ -261,11 +261,18 @@ def _filtered(x: Array, spec: Any, axes: Any, pad_mode: Any, value: Any) -> Arra
     check_value(xp, value, result)
     if value and found.problem.pad_mode != "constant":
         refuse("value", value, f"be left out with pad_mode='{found.problem.pad_mode}'")
+    return filtered_lines(x, found, result, value, xp, traits)
+
+
+def filtered_lines(
+    x: Array, spec: LinesSpec, result: DType, fill: complex, xp: Namespace, traits: Traits
+) -> Array:
+    """The filter ``spec`` of an array, by way of the planner."""
     if 0 in x.shape:
         return xp.astype(x, result, copy=True)
-    job = _prepared(xp, found, x.dtype, result, settings())
-    if value:
-        job = replace(job, fill=value)
+    job = _prepared(xp, spec, x.dtype, result, settings())
+    if fill:
+        job = replace(job, fill=fill)
     inner = xp.expand_dims(xp.expand_dims(x, axis=0), axis=x.ndim + 1)  # (1, *x, 1)
     (y,) = execute(job, inner, (), xp, traits)
     return xp.squeeze(y, axis=(0, x.ndim + 1))

@@ -43,12 +43,19 @@ class Piece(NamedTuple):
 
 
 def weight_gradient(
-    x: Array, dy: Array, problem: ConvProblem, dtype: DType, settings: Settings, xp: Namespace, traits: Traits
+    x: Array,
+    dy: Array,
+    problem: ConvProblem,
+    dtype: DType,
+    settings: Settings,
+    xp: Namespace,
+    traits: Traits,
+    fill: complex = 0,
 ) -> tuple[Array, Array]:
     """Sums, over batch and pixels, of what every tap meets times the gradient there, and of the gradient alone.
 
-    (*k, I / groups, O) and (O,), in ``dtype``. ``problem`` is a convolution of x (N, *n, I) that gives something of the
-    shape of dy (N, *out, O). The order of the sums follows from problem and cache, never from the number of threads.
+    (*k, I / groups, O) and (O,), in ``dtype``. ``problem`` is a convolution of x (N, *n, I), with ``fill`` around it, that
+    gives something of the shape of dy (N, *out, O). The order of the sums follows from problem and cache, never from the number of threads.
     """
     kernel = (*problem.window, problem.channels_in // problem.groups, problem.channels_out)
     if 0 in (problem.batch, *problem.outputs):
@@ -56,8 +63,8 @@ def weight_gradient(
     if traits.chunked:
         results = [((1, *kernel), dtype), ((1, *kernel[-1:]), dtype)]
         parts = [
-            defer(_Chunk(piece, dtype, settings), (here, dy[(*tile.target, ...)]), results)
-            for here, piece, tile in chunks(problem, x, xp)
+            defer(_Chunk(piece, dtype, settings, fill), (here, dy[(*tile.target, ...)]), results)
+            for here, piece, tile in chunks(problem, x, xp, fill)
         ]
         dw, db = (xp.sum(xp.concat(list(p), axis=0), axis=0, dtype=dtype) for p in zip(*parts, strict=True))
         return dw, db
@@ -76,7 +83,7 @@ def weight_gradient(
     if not traits.threads:
         (piece,) = pieces
         parts = [(_gradient(dy, tile, dtype, xp), tile) for tile in tiles[piece.window]]
-        dw = reduce(add, (_product(x, g, problem, piece, tile, xp) for g, tile in parts))
+        dw = reduce(add, (_product(x, g, problem, piece, tile, xp, fill) for g, tile in parts))
         return xp.reshape(dw, kernel), reduce(add, (_total(g, xp) for g, _ in parts))
     count = prod(len(bound) - 1 for bound in bounds)
     shares = tuple(pairwise(edges(count, -(-count // min(max(RUNS // len(pieces), 1), 1 + budget // size)))))
@@ -85,7 +92,7 @@ def weight_gradient(
         for _ in shares
     ]
     tasks = (
-        partial(_add, x, dy, problem, piece, tiles[piece.window][start:stop], total, xp, bias=not i)
+        partial(_add, x, dy, problem, piece, tiles[piece.window][start:stop], total, xp, fill, bias=not i)
         for i, piece in enumerate(pieces)
         for total, (start, stop) in zip(sums, shares, strict=True)
     )
@@ -104,10 +111,11 @@ class _Chunk:
     problem: ConvProblem
     dtype: DType
     settings: Settings
+    fill: complex
 
     def __call__(self, x: Array, dy: Array) -> tuple[Array, ...]:
         xp, traits = inspect(x=x, dy=dy)
-        sums = weight_gradient(x, dy, self.problem, self.dtype, self.settings, xp, traits)
+        sums = weight_gradient(x, dy, self.problem, self.dtype, self.settings, xp, traits, self.fill)
         return tuple(xp.expand_dims(total, axis=0) for total in sums)
 
 
@@ -151,6 +159,7 @@ def _add(
     tiles: list[Tile],
     sums: tuple[Array, Array],
     xp: Namespace,
+    fill: complex,
     *,
     bias: bool,
 ) -> None:
@@ -160,7 +169,7 @@ def _add(
     place = place[:, piece.channels, :] if place.shape[1] > 1 else place
     for tile in tiles:
         g = _gradient(dy, tile, total.dtype, xp)
-        place += _product(x, g, problem, piece, tile, xp)
+        place += _product(x, g, problem, piece, tile, xp, fill)
         if bias:
             db += _total(g, xp)
 
@@ -174,10 +183,12 @@ def _total(g: Array, xp: Namespace) -> Array:
     return xp.sum(g, axis=tuple(range(g.ndim - 1)))
 
 
-def _product(x: Array, g: Array, whole: ConvProblem, piece: Piece, tile: Tile, xp: Namespace) -> Array:
+def _product(
+    x: Array, g: Array, whole: ConvProblem, piece: Piece, tile: Tile, xp: Namespace, fill: complex
+) -> Array:
     """What one tile gives for a piece of the kernel: (taps, I / groups, O)."""
     problem = cast(ConvProblem, tile.problem)
-    block = read_block(x[..., piece.channels], whole, tile, g.dtype, xp)
+    block = read_block(x[..., piece.channels], whole, tile, g.dtype, xp, fill)
     axes, groups, pixels, taps = materialised(problem).axes, problem.groups, problem.pixels, problem.taps
     inputs, outputs = block.shape[-1] // groups, problem.channels_out // groups
     if inputs == 1 < groups:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xconv._gradients import _activations, _adaptive, _around, _convolutions, _dense, _patches, _pools
+from xconv._gradients import (
+    _activations,
+    _adaptive,
+    _around,
+    _convolutions,
+    _dense,
+    _filters,
+    _patches,
+    _pools,
+)
 from xconv._gradients._rule import Rule
 
 RULES: dict[Callable[..., Any], Rule] = {
@@ -14,6 +23,7 @@ RULES: dict[Callable[..., Any], Rule] = {
     **_around.RULES,
     **_convolutions.RULES,
     **_dense.RULES,
+    **_filters.RULES,
     **_patches.RULES,
     **_pools.RULES,
 }

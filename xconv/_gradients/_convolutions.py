@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from xconv._activations import named_activation
 from xconv._args import frozen
@@ -34,6 +34,8 @@ from xconv._transposed import (
     transposed_kernel,
 )
 from xconv._weights import weight_gradient
+
+Kernel: TypeAlias = Array | tuple[Array | None, ...]  # or its factors, None along axes that have none
 
 
 def _activated(call: Call, linear: Callable[[Call, Array], Gradients]) -> Forward:
@@ -70,10 +72,10 @@ def _conv_back(call: Call, dy: Array) -> Gradients:
     g = _entered(dy, spec, xp)
     if "x" in call.wanted:
         kernel = _inner_kernel(w, spec, xp)
-        found["x"] = leave_input(_input_gradient(g, kernel, spec.problem, xp, traits), spec, xp)
+        found["x"] = leave_input(input_gradient(g, kernel, spec.problem, xp, traits), spec, xp)
     if "w" in call.wanted:
-        inner = enter(_conjugate(x, xp), spec.layout, xp, batched=spec.batched)
-        dw, db = _kernel_gradient(inner, g, spec.problem, xp, traits)
+        inner = enter(conjugate(x, xp), spec.layout, xp, batched=spec.batched)
+        dw, db = kernel_gradient(inner, g, spec.problem, xp, traits)
         found |= {"w": _outer_kernel(dw, w, spec, xp)} | ({"b": db} if "b" in call.wanted else {})
     elif "b" in call.wanted:
         found["b"] = _bias_gradient(g, xp)
@@ -111,11 +113,11 @@ def _transpose_back(call: Call, dy: Array) -> Gradients:
     found = {}
     g = _entered(dy, spec, xp)
     if "x" in call.wanted:
-        kernel = _conjugate(_inner_kernel(w, spec, xp), xp)
+        kernel = conjugate(_inner_kernel(w, spec, xp), xp)
         found["x"] = leave_input(_convolved(g, kernel, spec.problem, xp, traits), spec, xp)
     if "w" in call.wanted:
-        inner = enter(_conjugate(x, xp), spec.layout, xp, batched=spec.batched)
-        dw, _ = _kernel_gradient(g, inner, spec.problem, xp, traits)
+        inner = enter(conjugate(x, xp), spec.layout, xp, batched=spec.batched)
+        dw, _ = kernel_gradient(g, inner, spec.problem, xp, traits)
         found["w"] = _outer_kernel(dw, w, spec, xp)
     if "b" in call.wanted:
         found["b"] = _bias_gradient(g, xp)
@@ -154,11 +156,15 @@ def _separable(call: Call) -> Forward:
     return one(second.result, pull)
 
 
-def _input_gradient(g: Array, w: Array, problem: ConvProblem, xp: Namespace, traits: Traits) -> Array:
-    """(N, *out, O) and the kernel (*k, I, O) to (N, *n, I), through the pad mode."""
+def input_gradient(g: Array, w: Kernel, problem: ConvProblem, xp: Namespace, traits: Traits) -> Array:
+    """(N, *out, O) and the kernel (*k, I, O), or its factors, to (N, *n, I), through the pad mode."""
     constant = problem.pad_mode == "constant"
     whole = problem if constant else materialised(problem)
-    kernel = transposed_kernel(_conjugate(w, xp), whole, xp)
+    kernel: Kernel
+    if isinstance(w, tuple):
+        kernel = tuple(None if factor is None else xp.flip(conjugate(factor, xp)) for factor in w)
+    else:
+        kernel = transposed_kernel(conjugate(w, xp), whole, xp)
     y = _convolved(g, kernel, whole.transposed(), xp, traits)
     if not constant:
         for axis, a in enumerate(problem.axes, 1):
@@ -166,21 +172,22 @@ def _input_gradient(g: Array, w: Array, problem: ConvProblem, xp: Namespace, tra
     return y
 
 
-def _convolved(x: Array, w: Array, problem: ConvProblem, xp: Namespace, traits: Traits) -> Array:
+def _convolved(x: Array, w: Kernel, problem: ConvProblem, xp: Namespace, traits: Traits) -> Array:
     """The convolution ``problem`` of inner arrays, by way of the planner."""
-    dtypes = sum_dtypes(xp, x.dtype, w.dtype, None, problem.taps * (problem.channels_in // problem.groups))
+    kernel = next(factor.dtype for factor in w if factor is not None) if isinstance(w, tuple) else w.dtype
+    dtypes = sum_dtypes(xp, x.dtype, kernel, None, problem.taps * (problem.channels_in // problem.groups))
     job, plans = ready(problem, x.dtype, dtypes, None, "auto", xp, settings())
     (y,) = execute(job, x, (w, None), xp, traits, plans)
     return y
 
 
-def _kernel_gradient(
-    x: Array, g: Array, problem: ConvProblem, xp: Namespace, traits: Traits
+def kernel_gradient(
+    x: Array, g: Array, problem: ConvProblem, xp: Namespace, traits: Traits, fill: complex = 0
 ) -> tuple[Array, Array]:
-    """(N, *n, I) and (N, *out, O) to (*k, I / groups, O) and (O,), in what their products are summed in."""
+    """(N, *n, I), ``fill`` around it, and (N, *out, O) to (*k, I / groups, O) and (O,), in the dtype of the sums."""
     dtypes = sum_dtypes(xp, x.dtype, g.dtype, None, problem.pixels)
     problem = replace(problem, kind=dtypes.kind, itemsize=dtypes.itemsize)
-    return weight_gradient(x, g, problem, dtypes.compute, settings(), xp, traits)
+    return weight_gradient(x, g, problem, dtypes.compute, settings(), xp, traits, fill)
 
 
 def _bias_gradient(g: Array, xp: Namespace) -> Array:
@@ -189,20 +196,20 @@ def _bias_gradient(g: Array, xp: Namespace) -> Array:
     return xp.sum(xp.sum(g, axis=-2, dtype=dtype), axis=tuple(range(g.ndim - 2)), dtype=dtype)
 
 
-def _conjugate(a: Array, xp: Namespace) -> Array:
+def conjugate(a: Array, xp: Namespace) -> Array:
     return xp.conj(a) if dtype_kind(xp, a.dtype) == "complex" else a
 
 
 def _entered(dy: Array, spec: ConvSpec, xp: Namespace) -> Array:
     """The gradient by the result as (N, *out, O)."""
-    dy = permuted_axes(dy, _inverse(spec.layout.leave(batched=spec.batched)), xp)
+    dy = permuted_axes(dy, inverse(spec.layout.leave(batched=spec.batched)), xp)
     return dy if spec.batched else xp.expand_dims(dy, axis=0)
 
 
 def leave_input(dx: Array, spec: ConvSpec, xp: Namespace) -> Array:
     """The gradient by the input (N, *n, I) as the caller has the input."""
     dx = dx if spec.batched else xp.squeeze(dx, axis=0)
-    return permuted_axes(dx, _inverse(spec.layout.enter(batched=spec.batched)), xp)
+    return permuted_axes(dx, inverse(spec.layout.enter(batched=spec.batched)), xp)
 
 
 def _inner_kernel(w: Array, spec: ConvSpec, xp: Namespace) -> Array:
@@ -213,10 +220,10 @@ def _inner_kernel(w: Array, spec: ConvSpec, xp: Namespace) -> Array:
 def _outer_kernel(dw: Array, w: Array, spec: ConvSpec, xp: Namespace) -> Array:
     """The gradient by the kernel as the caller has the kernel."""
     dw = xp.reshape(dw, tuple(w.shape[i] for i in spec.layout.kernel))
-    return permuted_axes(dw, _inverse(spec.layout.kernel), xp)
+    return permuted_axes(dw, inverse(spec.layout.kernel), xp)
 
 
-def _inverse(order: Permutation) -> Permutation:
+def inverse(order: Permutation) -> Permutation:
     return tuple(order.index(i) for i in range(len(order)))
 
 

@@ -47,6 +47,7 @@ class Rule(NamedTuple):
     forward: Callable[[Call], Forward]
     fixed: tuple[str, ...] = ()  # arrays that have no gradient
     keywords: tuple[str, ...] = ()  # arrays among the options; their gradients come last
+    several: tuple[str, ...] = ()  # arguments that may be a tuple of arrays instead, which has no gradient
 
 
 def one(y: Array, pull: Callable[[Array], Gradients]) -> Forward:
