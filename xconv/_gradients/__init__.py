@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xconv._gradients import _activations, _adaptive, _around, _convolutions, _dense, _patches, _pools
+from xconv._gradients import _activations, _adaptive, _around, _convolutions, _dense, _patches, _pools, _ranks
 from xconv._gradients._rule import Rule
 
 RULES: dict[Callable[..., Any], Rule] = {
@@ -16,4 +16,5 @@ RULES: dict[Callable[..., Any], Rule] = {
     **_dense.RULES,
     **_patches.RULES,
     **_pools.RULES,
+    **_ranks.RULES,
 }
