@@ -232,7 +232,7 @@ def _ranks() -> list[Case]:
             ((2, 3),),
             {"axes": (1, 0), "pad_mode": "reflect"},
             "tiles",
-            workspace=400,
+            workspace=1500,
         ),
         Case(xconv.rank_filter, (x,), (1,), {"footprint": cross, "pad_mode": "constant", "value": 0.1}),
         Case(xconv.percentile_filter, (x,), (30, 3), {"axes": 1, "origin": 1, "pad_mode": "edge"}),

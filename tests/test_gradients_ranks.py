@@ -78,7 +78,7 @@ def to_first(x, y, dy, offsets, pad_mode="symmetric", value=0):
 # ------------------------------------------------------------------------------------------- finite differences
 
 
-@thinned("name, pad_mode", list(itertools.product(CASES, PAD_MODES)), 8)
+@thinned("name, pad_mode", list(itertools.product(CASES, PAD_MODES)), 12)
 def test_finite_differences(backend, name, pad_mode):
     function, args, options, shape = padded_case(name, pad_mode)
     x = spaced(shape)
@@ -89,7 +89,7 @@ def test_finite_differences(backend, name, pad_mode):
     assert_close(actual, expected, rtol=1e-6)
 
 
-@thinned("name, dtype", list(itertools.product(CASES, ["float16", "float32"])), 8)
+@thinned("name, dtype", list(itertools.product(CASES, ["float16", "float32"])), 12)
 def test_dtypes(backend, name, dtype):
     """16-bit floats are summed in float32."""
     if not backend.has(dtype):
@@ -128,7 +128,7 @@ def test_ties(backend, x, rank, options, expected):
     assert_same(backend.call(back(xconv.rank_filter, rank, 3, **options), x, np.ones_like(x)), dx)
 
 
-@thinned("name, pad_mode", list(itertools.product(CASES, PAD_MODES)), 8)
+@thinned("name, pad_mode", list(itertools.product(CASES, PAD_MODES)), 12)
 def test_gradients_go_to_the_first_of_equals(backend, name, pad_mode):
     """With ties of every kind, NaN, and constants beyond the border that are equal to elements."""
     function, args, options, shape = padded_case(name, pad_mode)

@@ -93,7 +93,7 @@ def first_equal(y: Array, taps: Iterable[Array], xp: Namespace) -> Array:
         first = candidates.pop()
         for tap in reversed(candidates):
             first = xp.where((tap == y) | (missing & xp.isnan(tap)), tap, first)
-        return copied(first, xp) if not candidates else first
+        return first
     stacked, y, missing = xp.stack(candidates), xp.expand_dims(y, axis=0), xp.expand_dims(missing, axis=0)
     hits = (stacked == y) | (missing & xp.isnan(stacked))
     places = xp.argmax(xp.astype(hits, xp.uint8), axis=0, keepdims=True)
