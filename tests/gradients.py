@@ -249,4 +249,25 @@ def _filters() -> list[Case]:
     ]
 
 
-CASES = [*_activations(), *_pools(), *_convolutions(), *_filters(), *_around()]
+def _ranks() -> list[Case]:
+    x, cross = spaced(4, 5), [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+    return [
+        Case(xconv.median_filter, (x,), (3,)),
+        Case(xconv.median_filter, (x,), ((5, 7),), {"pad_mode": "wrap"}, "sorted"),
+        Case(
+            xconv.median_filter,
+            (x,),
+            ((2, 3),),
+            {"axes": (1, 0), "pad_mode": "reflect"},
+            "tiles",
+            workspace=1500,
+        ),
+        Case(xconv.rank_filter, (x,), (1,), {"footprint": cross, "pad_mode": "constant", "value": 0.1}),
+        Case(xconv.percentile_filter, (x,), (30, 3), {"axes": 1, "origin": 1, "pad_mode": "edge"}),
+        Case(xconv.maximum_filter, (x,), (3,)),
+        Case(xconv.maximum_filter, (x,), (), {"footprint": cross}, "footprint"),
+        Case(xconv.minimum_filter, (x,), ((2, 3),), {"origin": (-1, 0), "pad_mode": "wrap"}),
+    ]
+
+
+CASES = [*_activations(), *_pools(), *_convolutions(), *_filters(), *_ranks(), *_around()]

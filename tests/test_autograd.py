@@ -244,6 +244,38 @@ def test_the_gradient_goes_where_the_index_points(lib, pool, window, options):
             np.testing.assert_allclose(lib.numpy(found), expected, rtol=1e-12, atol=1e-14, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    "function, args, options",
+    [
+        (xconv.median_filter, (3,), {"axes": (1, 2)}),
+        (xconv.rank_filter, (7, (5, 7)), {"axes": (1, 2), "pad_mode": "wrap"}),
+        (
+            xconv.rank_filter,
+            (1,),
+            {"footprint": [[1, 0], [1, 1]], "axes": (1, 2), "pad_mode": "constant", "value": 1},
+        ),
+        (xconv.maximum_filter, ((3, 2),), {"axes": (1, 2)}),
+        (
+            xconv.minimum_filter,
+            (),
+            {"footprint": np.ones((6, 7), bool) ^ np.eye(6, 7, dtype=bool), "axes": (1, 2)},
+        ),
+    ],
+)
+def test_of_a_rank_it_goes_where_vjp_sends_it(lib, function, args, options):
+    """The first of equals, in raster order of the window; of NaN the first as well."""
+
+    def filtered(x, weights):
+        return (function(x, *args, **options) * weights).sum()
+
+    both = lib.jit(lib.value_and_grad(filtered, 2))
+    for name, x in FILLS.items():
+        weights = normal(*x.shape)
+        _, (found, _) = both(lib.asarray(x), lib.asarray(weights))
+        expected = xconv.vjp(function, x, *args, **options)[1](weights)[0]
+        np.testing.assert_allclose(lib.numpy(found), expected, rtol=1e-12, atol=1e-14, err_msg=name)
+
+
 def test_what_is_left_out_as_nan_has_no_gradient(lib):
     found = gradient(lib, lambda x: xconv.max_pool(x, 2, nan="omit")[:, :2], line(NAN, 1, 2, NAN, NAN, NAN))
     np.testing.assert_array_equal(found.ravel(), [0, 1, 1, 0, 0, 0])

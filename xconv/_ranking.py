@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import prod
 from typing import Any
 
 from xconv._args import frozen
@@ -14,15 +15,17 @@ from xconv._engine import execute
 from xconv._errors import refuse
 from xconv._footprints import RankSpec, frozen_footprint, rank_spec
 from xconv._geometry import WindowProblem
-from xconv._namespace import Array, DType, Namespace, Traits, inspect
+from xconv._namespace import Array, DType, Namespace, Traits, differentiates, inspect
 from xconv._networks import Pattern, network
 from xconv._plan import plan_cache
-from xconv._selection import ranked, selected
+from xconv._selection import ranked, selected, taps_of
+from xconv._ties import FEW, first_equal, first_running, keeps_ties
 from xconv._tiles import Job, Operands, Place
 from xconv._windows import check_real
 
-MOST = 512  # elements of a window, for which a network is made; larger windows are sorted
-FEW = 32  # the same where a network becomes part of a traced program, which takes long to compile
+# Elements of a window, for which a network is made; larger windows are sorted. There are FEW where it becomes part of a
+# traced program, which takes long to compile.
+MOST = 512
 
 
 def ranked_windows(
@@ -66,6 +69,8 @@ def _prepared(
 ) -> Job:
     """All that follows from shapes, dtypes and options: one look-up for a call that has been made before."""
     work, copies, held = _way(spec.pattern, rank, traits)
+    if differentiates(xp):
+        held += 4 * (len(spec.pattern) if len(spec.pattern) > FEW else 1)
     problem = replace(spec.problem, itemsize=itemsize(xp, dtype), kind="network", copies=copies, held=held)
     return Job(problem, work, dtype, ((1,),), (dtype,), settings=config)
 
@@ -93,7 +98,16 @@ def _selected_tile(
     pattern: Pattern,
     rank: int,
 ) -> tuple[Array]:
-    return (selected(x, problem.outputs, pattern, rank, xp, place.out[0]),)
+    if not keeps_ties(x, xp):
+        return (selected(x, problem.outputs, pattern, rank, xp, place.out[0]),)
+    taps = len(pattern)
+    if rank in (0, taps - 1) and taps == prod(
+        a.window for a in problem.axes
+    ):  # a box, whose axes can be taken one by one
+        reduction = "max" if rank else "min"
+        return (first_running(x, problem.axes, problem.axes, place.origin, reduction, xp),)
+    y = selected(x, problem.outputs, pattern, rank, xp)
+    return (first_equal(y, taps_of(x, problem.outputs, pattern), xp),)
 
 
 def _sorted_tile(
@@ -107,4 +121,7 @@ def _sorted_tile(
     pattern: Pattern,
     rank: int,
 ) -> tuple[Array]:
-    return (ranked(x, problem.outputs, pattern, rank, xp),)
+    y = ranked(x, problem.outputs, pattern, rank, xp)
+    if not keeps_ties(x, xp):
+        return (y,)
+    return (first_equal(y, taps_of(x, problem.outputs, pattern), xp),)

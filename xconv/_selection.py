@@ -6,11 +6,12 @@ every operation is one of two long vectors. What it gives where windows reach ov
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
-from xconv._namespace import Array, Namespace, NumPyArray, combined, empty_like, packed, unflattened
+from xconv._namespace import Array, Namespace, NumPyArray, combined, copied, empty_like, packed, unflattened
 from xconv._networks import Offset, Pattern, Step, network
 from xconv._scratch import spare
 
@@ -31,7 +32,7 @@ def selected(
     shape, places = tuple(x.shape), (x.shape[0], *outputs, x.shape[-1])
     slots, cuts = _cuts(pattern, rank, shape)
     if not cuts:  # never the caller's own memory
-        return xp.asarray(x, copy=True)
+        return copied(x, xp)
     size = prod(shape)
     held: list[Array] = [None] * slots
     held[0] = packed(x, (size,), "packed", xp)
@@ -75,10 +76,7 @@ def ranked(x: Array, outputs: tuple[int, ...], pattern: Pattern, rank: int, xp: 
     A window that holds NaN gives NaN, as the minima and maxima of a network do.
     """
     places = (x.shape[0], *outputs, x.shape[-1])
-    taps = (
-        x[(slice(None), *(slice(o, o + n) for o, n in zip(offset, outputs, strict=True)), slice(None))]
-        for offset in pattern
-    )
+    taps = taps_of(x, outputs, pattern)
     if isinstance(x, NumPyArray):  # one by one: a thousand views are memory, too
         windows = empty_like(x, (*places, len(pattern)), x.dtype)
         for i, tap in enumerate(taps):
@@ -88,4 +86,10 @@ def ranked(x: Array, outputs: tuple[int, ...], pattern: Pattern, rank: int, xp: 
     y = xp.sort(windows, axis=-1)[..., rank]
     if xp.isdtype(x.dtype, "real floating"):
         return xp.where(xp.any(xp.isnan(windows), axis=-1), xp.full_like(y, float("nan")), y)
-    return xp.asarray(y, copy=True)
+    return copied(y, xp)
+
+
+def taps_of(x: Array, outputs: tuple[int, ...], pattern: Pattern) -> Iterator[Array]:
+    """For one element of a pattern after the other, what it is in every window of a padded block: (N, *out, C)."""
+    for offset in pattern:
+        yield x[(slice(None), *(slice(o, o + n) for o, n in zip(offset, outputs, strict=True)), slice(None))]

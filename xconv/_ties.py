@@ -5,7 +5,7 @@ They are for libraries that differentiate what is computed here. A maximum of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from xconv._dtypes import default_integer
@@ -78,3 +78,25 @@ def first_over(x: Array, axes: tuple[int, ...], xp: Namespace, *, keepdims: bool
     x = xp.reshape(xp.permute_dims(x, (*others, *axes)), (rows, length))
     places = xp.argmax(x, axis=1) + count_up(x, rows, default_integer(xp)) * length
     return xp.reshape(xp.take(xp.reshape(x, (-1,)), places, axis=0), shape)
+
+
+FEW = 32  # arrays that are compared one by one, each of which is some operations of a traced program
+
+
+def first_equal(y: Array, taps: Iterable[Array], xp: Namespace) -> Array:
+    """``y`` once more, as the first of these arrays that equals it or is NaN where it is: theirs is the derivative.
+
+    How ``y`` was found has no part in that: it is compared with, and nothing else.
+    """
+    missing, candidates = xp.isnan(y), list(taps)
+    if len(candidates) <= FEW:
+        first = candidates.pop()
+        for tap in reversed(candidates):
+            first = xp.where((tap == y) | (missing & xp.isnan(tap)), tap, first)
+        return first
+    stacked, y, missing = xp.stack(candidates), xp.expand_dims(y, axis=0), xp.expand_dims(missing, axis=0)
+    hits = (stacked == y) | (missing & xp.isnan(stacked))
+    places = xp.argmax(xp.astype(hits, xp.uint8), axis=0, keepdims=True)
+    shape = (len(candidates), *(1,) * (y.ndim - 1))
+    chosen = xp.reshape(count_up(y, len(candidates), places.dtype), shape) == places
+    return xp.sum(xp.where(chosen, stacked, xp.zeros_like(stacked)), axis=0, dtype=y.dtype)

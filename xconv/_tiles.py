@@ -84,7 +84,7 @@ def run(
         return tuple(empty_like(x, shape, dtype) for shape, dtype in shapes)
     tiles = cut(job.problem, edges)
     if not assignable(xp):
-        return _join([_one(job, x, operands, tile, (None,) * len(shapes), xp) for tile in tiles], edges, xp)
+        return join([_one(job, x, operands, tile, (None,) * len(shapes), xp) for tile in tiles], edges, xp)
     targets = tuple(empty_like(x, shape, dtype) for shape, dtype in shapes)
     tasks = (partial(_put, job, x, operands, tile, targets, xp) for tile in tiles)
     if threads:
@@ -109,7 +109,7 @@ def run_chunks(
         fixed = len(operands) - job.aligned
         own = tuple(operand[(*tile.target, ...)] for operand in operands[fixed:])
         parts.append(defer(_Call(compute, piece), (part, *operands[:fixed], *own), job.results(problem)))
-    return _join(parts, edges, xp)
+    return join(parts, edges, xp)
 
 
 def chunks(problem: Problem, x: Array, xp: Namespace, fill: complex = 0) -> Iterator[tuple[Array, Any, Tile]]:
@@ -219,7 +219,7 @@ def _output_edges(axis: Axis, edges: Sequence[int]) -> tuple[int, ...]:
     return tuple(found) if axis.output else (0, 0)
 
 
-def _join(
+def join(
     parts: list[tuple[Array, ...]], edges: tuple[tuple[int, ...], ...], xp: Namespace
 ) -> tuple[Array, ...]:
     """Tiles in raster order, put together along every axis, the last one first."""

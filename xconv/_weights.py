@@ -54,8 +54,9 @@ def weight_gradient(
 ) -> tuple[Array, Array]:
     """Sums, over batch and pixels, of what every tap meets times the gradient there, and of the gradient alone.
 
-    (*k, I / groups, O) and (O,), in ``dtype``. ``problem`` is a convolution of x (N, *n, I), with ``fill`` around it, that
-    gives something of the shape of dy (N, *out, O). The order of the sums follows from problem and cache, never from the number of threads.
+    (*k, I / groups, O) and (O,), in ``dtype``. ``problem`` is a convolution of x (N, *n, I), with ``fill`` around it,
+    that gives something of the shape of dy (N, *out, O). The order of the sums follows from the problem and the cache,
+    never from the number of threads.
     """
     kernel = (*problem.window, problem.channels_in // problem.groups, problem.channels_out)
     if 0 in (problem.batch, *problem.outputs):

@@ -14,6 +14,7 @@ from xconv._gradients import (
     _filters,
     _patches,
     _pools,
+    _ranks,
 )
 from xconv._gradients._rule import Rule
 
@@ -26,4 +27,5 @@ RULES: dict[Callable[..., Any], Rule] = {
     **_filters.RULES,
     **_patches.RULES,
     **_pools.RULES,
+    **_ranks.RULES,
 }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Any
 
 from xconv._args import frozen, numeric_pads
-from xconv._borders import runs
+from xconv._borders import Run, runs
 from xconv._gradients._dense import widened
 from xconv._gradients._rule import Call, Forward, Gradients, Rule, one
 from xconv._layout import channel_axis
@@ -23,10 +23,15 @@ def folded_back(dy: Array, axis: int, size: int, low: int, high: int, mode: str,
     Every element gets the sum over all places at which it stood. ``dy`` should be in the dtype that sums are
     computed in.
     """
+    return folded_onto(dy, axis, runs(-low, size + high, size, mode), (0, size), xp)
+
+
+def folded_onto(dy: Array, axis: int, pieces: Sequence[Run], ends: tuple[int, int], xp: Namespace) -> Array:
+    """The gradient by the elements between ``ends`` of an axis, from which these runs were taken."""
     before = (slice(None),) * axis
     spans = []  # (start, stop) in the axis, and the cotangent of these elements
     place = 0
-    for first, count, step in runs(-low, size + high, size, mode):
+    for first, count, step in pieces:
         part = dy[(*before, slice(place, place + count), ...)]
         place += count
         if step == 0:
@@ -35,9 +40,8 @@ def folded_back(dy: Array, axis: int, size: int, low: int, high: int, mode: str,
             spans.append((first, first + count, part))
         elif step == -1:
             spans.append((first - count + 1, first + 1, xp.flip(part, axis=axis)))
-    edges = sorted({0, size}.union(*((start, stop) for start, stop, _ in spans)))
-    pieces = []
-    for begin, end in pairwise(edges):
+    found = []
+    for begin, end in pairwise(sorted({*ends}.union(*((start, stop) for start, stop, _ in spans)))):
         here = [
             part[(*before, slice(begin - start, end - start), ...)]
             for start, stop, part in spans
@@ -46,10 +50,10 @@ def folded_back(dy: Array, axis: int, size: int, low: int, high: int, mode: str,
         if not here:
             shape = (*dy.shape[:axis], end - begin, *dy.shape[axis + 1 :])
             here = [full_like(dy, shape, 0, dy.dtype)]
-        pieces.append(sum(here[1:], here[0]))
-    if not pieces:  # an axis without elements
+        found.append(sum(here[1:], here[0]))
+    if not found:  # an axis without elements
         return dy[(*before, slice(0, 0), ...)]
-    return pieces[0] if len(pieces) == 1 else xp.concat(pieces, axis=axis)
+    return found[0] if len(found) == 1 else xp.concat(found, axis=axis)
 
 
 def _pad(call: Call) -> Forward:

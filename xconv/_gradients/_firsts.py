@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 from xconv._dtypes import wide
 from xconv._geometry import Axis
@@ -13,6 +14,14 @@ from xconv._movers import room
 from xconv._namespace import Array, Namespace, combined, empty_like, full_like, selected
 
 CALL = 3000  # elements that take as long as an array operation takes to begin
+
+
+class Tap(NamedTuple):
+    """One element of every window."""
+
+    outputs: tuple[slice, ...]
+    elements: tuple[slice, ...]
+    remainders: tuple[int, ...]  # by the stride: taps at others are other elements
 
 
 def back_to_first(
@@ -69,24 +78,26 @@ def _put_first(
     x: Array, y: Array, dy: Array, axes: Sequence[tuple[int, Axis]], target: Array, xp: Namespace
 ) -> None:
     """Along these axes, in memory that holds zeros."""
+    put_first(
+        x, y, dy, (_tap(found, axes) for found in product(*(tuple(meetings(a)) for _, a in axes))), target, xp
+    )
+
+
+def put_first(x: Array, y: Array, dy: Array, taps: Iterable[Tap], target: Array, xp: Namespace) -> None:
+    """For one tap after the other, in memory that holds zeros."""
     flags = empty_like(y, (0,), xp.bool)
     free, hits = (room(name, y.shape, flags) for name in ("free", "hits"))
     nans = combined(xp.not_equal, x, x, room("nans", x.shape, flags))
     pieces = room("pieces", dy.shape, dy)
     free[...] = True
-    met: set[tuple[int, ...]] = set()  # taps at other remainders by the stride are other elements
-    for taps in product(*(tuple(meetings(a)) for _, a in axes)):
-        outs, ins = _index(taps, axes)
+    met: set[tuple[int, ...]] = set()
+    for outs, ins, remainders in taps:
         open_ = free[outs]
         hit = combined(xp.equal, x[ins], y[outs], hits[outs])
         hit |= nans[ins]
         hit &= open_
         open_ ^= hit
         place = target[ins]
-        remainders = tuple(
-            (a.input_dilation * p.start - a.stride * o.start) % a.stride
-            for (_, a), (o, p) in zip(axes, taps, strict=True)
-        )
         if remainders in met:
             place += selected(dy[outs], hit, pieces[outs])
         else:
@@ -94,11 +105,13 @@ def _put_first(
             selected(dy[outs], hit, place)
 
 
-def _index(
-    taps: tuple[Meeting, ...], axes: Sequence[tuple[int, Axis]]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _tap(taps: tuple[Meeting, ...], axes: Sequence[tuple[int, Axis]]) -> Tap:
     before = (slice(None),) * axes[0][0]
-    return (*before, *(o for o, _ in taps)), (*before, *(p for _, p in taps))
+    remainders = tuple(
+        (a.input_dilation * p.start - a.stride * o.start) % a.stride
+        for (_, a), (o, p) in zip(axes, taps, strict=True)
+    )
+    return Tap((*before, *(o for o, _ in taps)), (*before, *(p for _, p in taps)), remainders)
 
 
 def _reduced(x: Array, i: int, axis: Axis, reduction: str, xp: Namespace, *, in_place: bool) -> Array:
