@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import re
 import zlib
 
 import numpy as np
@@ -319,5 +320,6 @@ def pytest_generate_tests(metafunc):
 def label(item):
     """The id of a case, or of a tuple of a case and more."""
     parts = item if isinstance(item, tuple) else (item,)
-    text = "-".join(getattr(part, "__name__", str(part)) for part in parts)  # no address of a function
+    text = "-".join(getattr(part, "__name__", str(part)) for part in parts)
+    text = re.sub(r" at 0x[0-9a-f]+", "", text)  # which is another one in every process
     return text.replace(" ", "")
