@@ -23,6 +23,8 @@ from cases import (
 )
 from compare import assert_close, assert_same
 
+LAZY_STEP = 2
+
 
 class Case:
     """One general convolution: canonical sizes, and the options as the caller spells them."""

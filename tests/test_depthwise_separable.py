@@ -20,6 +20,8 @@ from cases import (
 )
 from compare import assert_close, assert_same
 
+LAZY_STEP = 2
+
 
 class Case:
     """One depthwise convolution: canonical sizes, and the options as the caller spells them."""

@@ -14,6 +14,8 @@ from xconv._algorithms import fft
 from xconv._geometry import Axis, ConvProblem
 from xconv._namespace import NUMPY, inspect
 
+LAZY_STEP = 2
+
 
 def problem_of(sizes, kernel, *, batch=2, inputs=1, outputs=1, groups=1, stride=1, dilation=1, **others):
     """A convolution of a padded block, with one number or one per axis for the strides and dilations."""

@@ -18,6 +18,8 @@ from cases import (
 )
 from compare import assert_close, assert_same
 
+LAZY_STEP = 2
+
 
 class Case:
     """One unfold, and the fold back: canonical sizes, and the options as the caller spells them."""

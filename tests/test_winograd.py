@@ -17,6 +17,8 @@ from xconv._geometry import Axis, ConvProblem
 from xconv._namespace import NUMPY, numpy_namespace
 from xconv._scratch import scratch
 
+LAZY_STEP = 2
+
 
 @pytest.fixture(params=[2, 4])
 def m(request, monkeypatch):

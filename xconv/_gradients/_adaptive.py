@@ -53,7 +53,7 @@ def _adaptive(call: Call, *, sums: bool) -> Forward:
     def pull(dy: Array) -> dict[str, Array]:
         arrays = tuple(enter(a, seats, xp, batched=batched) for a in (x, dy))
         shape, work = tuple(arrays[0].shape), back_from_means if sums else back_to_maxima
-        dx = by_samples(partial(work, outputs=outputs), arrays, shape, dy.dtype, xp, traits, held=64)
+        dx = by_samples(partial(work, outputs=outputs), arrays, shape, dy.dtype, xp, traits, held=80)
         return {"x": leave(dx, seats, xp, batched=batched)}
 
     return Forward(result, pull, (y,))
