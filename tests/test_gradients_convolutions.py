@@ -290,6 +290,35 @@ def test_the_sum_is_the_convolution_that_the_geometry_describes(axes, batch, gro
     assert_close(dw, np.moveaxis(y, 0, rank))
 
 
+@pytest.mark.backends("numpy", "fast")
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(AXES, min_size=1, max_size=3),
+    st.integers(1, 3),
+    st.sampled_from([(1, 2, 3), (2, 1, 2), (3, 2, 1)]),
+    st.sampled_from(["constant", "edge", "reflect", "symmetric", "wrap"]),
+)
+def test_the_adjoint_identity(axes, batch, channels, pad_mode):
+    """<dy, J v> = <J^T dy, v> for steps v of all three arguments at once, by the product rule."""
+    groups, inputs, outputs = channels
+    x, v = (numbers((batch, *(a.size for a in axes), groups * inputs), "float64", seed=s) for s in (1, 2))
+    w, u = (numbers((*(a.window for a in axes), inputs, groups * outputs), "float64", seed=s) for s in (3, 4))
+    b, c = (numbers((groups * outputs,), "float64", seed=s) for s in (5, 6))
+    options = {
+        "stride": [a.stride for a in axes],
+        "dilation": [a.dilation for a in axes],
+        "padding": [(a.low, a.high) for a in axes],
+        "groups": groups,
+        "pad_mode": pad_mode,
+    }
+    y, pullback = xconv.vjp(xconv.conv, x, w, b, **options)
+    dy = numbers(y.shape, "float64", seed=7)
+    step = xconv.conv(v, w, **options) + xconv.conv(x, u, **options) + c
+    gradients = pullback(dy)
+    moved = sum(inner(gradient, along) for gradient, along in zip(gradients, (v, u, c), strict=True))
+    assert moved == pytest.approx(inner(dy, step), rel=1e-9, abs=1e-9)
+
+
 SUMS = {
     "rows": ((6, 12, 9, 8), (3, 3, 8, 5), {"padding": 1}),
     "stride": ((6, 12, 9, 8), (3, 3, 8, 5), {"stride": 2}),
