@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.questions:
         return need("questions").main(options.threads)
     if options.gradients:
-        return need("gradients").run(options.threads, options.json, fast=options.fast)
+        return need("backward").run(options.threads, options.json, fast=options.fast)
     if options.filters:
         return need("filters").main(options.threads, options.json)
     if options.network:

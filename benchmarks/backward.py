@@ -1,6 +1,6 @@
 """Forward and backward: the layers of networks through `xconv.vjp` on NumPy, beside torch's autograd.
 
-``python benchmarks/gradients.py`` prints a table of ResNet-50 and VGG-16 at batch 8: one call and one pullback, to
+``python benchmarks/backward.py`` prints a table of ResNet-50 and VGG-16 at batch 8: one call and one pullback, to
 the input, the weights and the bias, in float32. The engines take turns in bursts, as `timing` explains, with as many
 threads each. torch does each layer in both memory formats, of which the faster counts. ``beyond`` is what xconv needs
 at its peak beyond its results, in MiB. ``--fast`` adds compiled movers, ``--json PATH`` writes all of it to a file.
