@@ -76,14 +76,12 @@ class Axis(NamedTuple):
 
     def met(self, tap: int, start: int, stop: int) -> tuple[slice, slice]:
         """Which of the outputs ``start:stop`` find this tap in the input, which has no holes, and where."""
-        shift = self.low - tap * self.dilation
-        start = max(start, -(-shift // self.stride))
-        stop = min(stop, (self.size - 1 + shift) // self.stride + 1)
-        if start >= stop:
+        outputs, elements = self.meets(tap) or (slice(0, 0), slice(0, 0))
+        first, last = max(outputs.start, start), min(outputs.stop, stop)
+        if first >= last:
             return slice(0, 0), slice(0, 0)
-        return slice(start, stop), slice(
-            start * self.stride - shift, (stop - 1) * self.stride - shift + 1, self.stride
-        )
+        begin = elements.start + (first - outputs.start) * self.stride
+        return slice(first, last), slice(begin, begin + (last - first - 1) * self.stride + 1, self.stride)
 
     def reached(self, start: int, stop: int) -> tuple[int, int]:
         """First and last (exclusive) of the outputs whose windows may read any of the elements ``start:stop``."""
