@@ -173,7 +173,8 @@ def _shifted(x: Array, problem: ConvProblem, xp: Namespace) -> Array:
     view = window_view(xp.expand_dims(x, axis=-1), outputs, (*steps, (wide, last.dilation, last.stride)))
     if view is not None:
         return view
-    taps = product(one_axis_taps(last), *map(one_axis_taps, lead))
+    part = last._replace(window=part_length(problem))
+    taps = product(one_axis_taps(part), *map(one_axis_taps, lead))
     front = (slice(None), slice(None))
     return xp.stack([x[(*front, *tap, slice(None), shift)] for shift, *tap in taps], axis=-2)
 
