@@ -126,7 +126,9 @@ def run(
     threads: int | None = None, path: Path | None = None, *, fast: bool, batch: int = 8, only: str = ""
 ) -> int:
     """Print the table as it grows, and write it to a file where that is asked for."""
-    with same_threads(threads) as count:
+    import torch
+
+    with same_threads(threads) as count, torch.inference_mode(mode=False), torch.enable_grad():
         return _run(count, path, fast=fast, batch=batch, only=only)
 
 
