@@ -63,10 +63,14 @@ def by_samples(
     share = plan.workspace // SHARE
     most = max(share // (held * prod(sizes)), 1) if plan.memory > share else channels
     dx = empty_like(arrays[-1], shape, dtype)
-    places = product(pairwise(plan.edges[0]), pairwise(edges(channels, min(most, channels) or 1)))
+    width = min(most, channels) or 1
+    at_once = max(
+        plan.workspace // max(plan.extents[0] * held * prod(sizes) * width, 1), 1
+    )  # for memory's sake
+    places = product(pairwise(plan.edges[0]), pairwise(edges(channels, width)))
     tasks = (partial(_put, work, arrays, place, dx, xp) for place in places)
     if plan.threaded:
-        run_all(tasks, settings().threads or cores(), scratch)
+        run_all(tasks, min(settings().threads or cores(), at_once), scratch)
         return dx
     with scratch():
         for task in tasks:
