@@ -51,20 +51,23 @@ def weight_gradient(
     xp: Namespace,
     traits: Traits,
     fill: complex = 0,
+    *,
+    bias: bool = False,
 ) -> tuple[Array, Array]:
     """Sums, over batch and pixels, of what every tap meets times the gradient there, and of the gradient alone.
 
-    (*k, I / groups, O) and (O,), in ``dtype``. ``problem`` is a convolution of x (N, *n, I), with ``fill`` around it,
-    that gives something of the shape of dy (N, *out, O). The order of the sums follows from the problem and the cache,
-    never from the number of threads.
+    (*k, I / groups, O) and (O,), in ``dtype``; zeros in the place of the second, where the ``bias`` is not wanted.
+    ``problem`` is a convolution of x (N, *n, I), with ``fill`` around it, that gives something of the shape of
+    dy (N, *out, O). The order of the sums follows from the problem and the cache, never from the number of threads.
     """
     kernel = (*problem.window, problem.channels_in // problem.groups, problem.channels_out)
+    nothing = full_like(x, kernel[-1:], 0, dtype)
     if 0 in (problem.batch, *problem.outputs):
-        return full_like(x, kernel, 0, dtype), full_like(x, kernel[-1:], 0, dtype)
+        return full_like(x, kernel, 0, dtype), nothing
     if traits.chunked:
         results = [((1, *kernel), dtype), ((1, *kernel[-1:]), dtype)]
         parts = [
-            defer(_Chunk(piece, dtype, settings, fill), (here, dy[(*tile.target, ...)]), results)
+            defer(_Chunk(piece, dtype, settings, fill, bias), (here, dy[(*tile.target, ...)]), results)
             for here, piece, tile in chunks(problem, x, xp, fill)
         ]
         dw, db = (xp.sum(xp.concat(list(p), axis=0), axis=0, dtype=dtype) for p in zip(*parts, strict=True))
@@ -73,10 +76,10 @@ def weight_gradient(
     pieces = _pieces(problem, cache_of(settings) // 2 if traits.threads else size)
     budget = tile_budget(traits, settings)
     needed = partial(_needed, pieces=len(pieces))
-    even = (
-        needed(problem) * len(pieces) // RUNS if traits.threads else budget
-    )  # so that no thread waits for another
-    extents = fitted(problem, needed, min(budget, even))
+    most = budget
+    if traits.threads:  # no fewer parts than that, so that no thread waits for another
+        most = min(budget, needed(problem) * len(pieces) // RUNS)
+    extents = fitted(problem, needed, most)
     bounds = tuple(
         edges(n, extent) for n, extent in zip((problem.batch, *problem.outputs), extents, strict=True)
     )
@@ -85,7 +88,7 @@ def weight_gradient(
         (piece,) = pieces
         parts = [(_gradient(dy, tile, dtype, xp), tile) for tile in tiles[piece.window]]
         dw = reduce(add, (_product(x, g, problem, piece, tile, xp, fill) for g, tile in parts))
-        return xp.reshape(dw, kernel), reduce(add, (_total(g, xp) for g, _ in parts))
+        return xp.reshape(dw, kernel), reduce(add, (_total(g, xp) for g, _ in parts)) if bias else nothing
     count = prod(len(bound) - 1 for bound in bounds)
     shares = tuple(pairwise(edges(count, -(-count // min(max(RUNS // len(pieces), 1), 1 + budget // size)))))
     sums = [
@@ -93,7 +96,9 @@ def weight_gradient(
         for _ in shares
     ]
     tasks = (
-        partial(_add, x, dy, problem, piece, tiles[piece.window][start:stop], total, xp, fill, bias=not i)
+        partial(
+            _add, x, dy, problem, piece, tiles[piece.window][start:stop], total, xp, fill, bias=bias and not i
+        )
         for i, piece in enumerate(pieces)
         for total, (start, stop) in zip(sums, shares, strict=True)
     )
@@ -113,10 +118,13 @@ class _Chunk:
     dtype: DType
     settings: Settings
     fill: complex
+    bias: bool
 
     def __call__(self, x: Array, dy: Array) -> tuple[Array, ...]:
         xp, traits = inspect(x=x, dy=dy)
-        sums = weight_gradient(x, dy, self.problem, self.dtype, self.settings, xp, traits, self.fill)
+        sums = weight_gradient(
+            x, dy, self.problem, self.dtype, self.settings, xp, traits, self.fill, bias=self.bias
+        )
         return tuple(xp.expand_dims(total, axis=0) for total in sums)
 
 
@@ -166,8 +174,7 @@ def _add(
 ) -> None:
     """Add what some tiles give for a piece of the kernel, and for the bias if that is wanted, to both sums."""
     total, db = sums
-    place = total[piece.taps, ...] if len(total) > 1 else total
-    place = place[:, piece.channels, :] if place.shape[1] > 1 else place
+    place = total[piece.taps, piece.channels, :]
     for tile in tiles:
         g = _gradient(dy, tile, total.dtype, xp)
         place += _product(x, g, problem, piece, tile, xp, fill)

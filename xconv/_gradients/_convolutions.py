@@ -75,7 +75,7 @@ def _conv_back(call: Call, dy: Array) -> Gradients:
         found["x"] = leave_input(input_gradient(g, kernel, spec.problem, xp, traits), spec, xp)
     if "w" in call.wanted:
         inner = enter(conjugate(x, xp), spec.layout, xp, batched=spec.batched)
-        dw, db = kernel_gradient(inner, g, spec.problem, xp, traits)
+        dw, db = kernel_gradient(inner, g, spec.problem, xp, traits, bias="b" in call.wanted)
         found |= {"w": _outer_kernel(dw, w, spec, xp)} | ({"b": db} if "b" in call.wanted else {})
     elif "b" in call.wanted:
         found["b"] = _bias_gradient(g, xp)
@@ -182,12 +182,19 @@ def _convolved(x: Array, w: Kernel, problem: ConvProblem, xp: Namespace, traits:
 
 
 def kernel_gradient(
-    x: Array, g: Array, problem: ConvProblem, xp: Namespace, traits: Traits, fill: complex = 0
+    x: Array,
+    g: Array,
+    problem: ConvProblem,
+    xp: Namespace,
+    traits: Traits,
+    fill: complex = 0,
+    *,
+    bias: bool = False,
 ) -> tuple[Array, Array]:
     """(N, *n, I), ``fill`` around it, and (N, *out, O) to (*k, I / groups, O) and (O,), in the dtype of the sums."""
     dtypes = sum_dtypes(xp, x.dtype, g.dtype, None, problem.pixels)
     problem = replace(problem, kind=dtypes.kind, itemsize=dtypes.itemsize)
-    return weight_gradient(x, g, problem, dtypes.compute, settings(), xp, traits, fill)
+    return weight_gradient(x, g, problem, dtypes.compute, settings(), xp, traits, fill, bias=bias)
 
 
 def _bias_gradient(g: Array, xp: Namespace) -> Array:
