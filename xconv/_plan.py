@@ -36,6 +36,7 @@ CPU_WORKSPACE = 64 * 2**20
 ACCELERATOR_WORKSPACE = 256 * 2**20
 UNKNOWN_CACHE = 2**20
 FILL = 4  # times the cache of a core is what a tile may need: products pay for larger tiles before misses do
+LONG = 16  # the same of a window's reductions: each is one operation, and a short one costs more than its misses
 SHARE = 4  # tiles that run at once share the workspace; this many fit, whatever the number of threads
 
 
@@ -158,15 +159,18 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
         return tile.channels * tile.itemsize * elements
 
     def seconds(tile: WindowProblem) -> float:
-        taps = sum(axis.window for axis in tile.axes)
-        return taps * padded_pixels(tile) * tile.channels * tile.itemsize / CPU.near
+        read, left = 0, padded_pixels(tile)
+        for axis in tile.axes:  # one after the other, each with what the one before has left
+            left = left * axis.output // max(axis.materialised().size, 1)
+            read += axis.window * left
+        return read * tile.channels * tile.itemsize / CPU.near
 
     if (
         problem.fast
     ):  # no temporaries but a copy of the input, if that; what is large is shared out inside of a tile
         streamed = budget // SHARE
     else:
-        streamed = tile_budget(traits, settings)
+        streamed = tile_budget(traits, settings, LONG)
     if problem.kind == "network":  # each step is an operation, which had better be long
         extents = balanced(problem, needed, min(budget, 2 * cache_of(settings)) if traits.threads else budget)
     elif problem.kind == "lines":  # its matrix products do not wait for memory, and halos are wide
@@ -191,10 +195,10 @@ def cache_of(settings: Settings) -> int:
     return settings.cache or cache_bytes(2) or UNKNOWN_CACHE
 
 
-def tile_budget(traits: Traits, settings: Settings) -> int:
-    """Bytes that a tile may need: of the workspace, where tiles run at once, what about fits the cache of a core."""
+def tile_budget(traits: Traits, settings: Settings, fill: int = FILL) -> int:
+    """Bytes that a tile may need: of the workspace, where tiles run at once, what suits the cache of a core."""
     budget = _budget(traits, settings)
-    return min(budget // SHARE, FILL * cache_of(settings)) if traits.threads else budget
+    return min(budget // SHARE, fill * cache_of(settings)) if traits.threads else budget
 
 
 def _finish(plan: Plan) -> Plan:
