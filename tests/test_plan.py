@@ -54,10 +54,10 @@ def test_a_window_larger_than_the_workspace_is_not_cut_into_single_outputs():
 
 def test_a_pool_has_an_even_number_of_tiles_where_two_threads_are_worth_it():
     """What has little to do is one tile: a thread that is woken for it comes too late."""
-    large, small = (Axis(112, 3, 2, low=1, high=1),) * 2, (Axis(27, 3, 2),) * 2
+    large, small = (Axis(224, 2, 2),) * 2, (Axis(112, 3, 2, low=1, high=1),) * 2
     settings = Settings(cache=2**21)
-    assert plan_window(WindowProblem(1, large, 64), CPU, settings).tiles == 2
-    assert plan_window(WindowProblem(1, small, 192), CPU, settings).tiles == 1
+    assert plan_window(WindowProblem(1, large, 64), CPU, settings).tiles == 4
+    assert plan_window(WindowProblem(1, small, 64), CPU, settings).tiles == 1
     for rows in range(200, 300, 10):
         axes = (Axis(rows, 2, 2), Axis(224, 2, 2))
         tiles = plan_window(WindowProblem(1, axes, 64), CPU, settings).tiles

@@ -12,7 +12,7 @@ import reference
 import xconv
 from cases import numbers, seed_of
 from compare import assert_close, assert_same
-from xconv._algorithms import winograd
+from xconv._algorithms import _filtering, winograd
 from xconv._geometry import Axis, ConvProblem
 from xconv._namespace import NUMPY, numpy_namespace
 from xconv._scratch import scratch
@@ -63,10 +63,10 @@ def times(matrix, vector):
     return [sum((a * b for a, b in zip(row, vector, strict=True)), Fraction(0)) for row in matrix]
 
 
-@pytest.mark.parametrize("m", winograd._MATRICES)
+@pytest.mark.parametrize("m", _filtering.MATRICES)
 def test_the_matrices_filter_exactly(m):
     """At ((G g) * (Bt d)) is the correlation of d with g: for unit vectors, and so for all."""
-    bt, g, at = map(exact, winograd._MATRICES[m])
+    bt, g, at = map(exact, _filtering.MATRICES[m])
     assert (len(bt), len(bt[0])) == (m + 2, m + 2)
     assert (len(g), len(g[0])) == (m + 2, 3)
     assert (len(at), len(at[0])) == (m, m + 2)
@@ -77,11 +77,11 @@ def test_the_matrices_filter_exactly(m):
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-@pytest.mark.parametrize("m", winograd._MATRICES)
+@pytest.mark.parametrize("m", _filtering.MATRICES)
 def test_the_matrix_of_two_axes_transforms_one_after_the_other(m, which):
-    one = np.array(winograd._MATRICES[m][which])
+    one = np.array(_filtering.MATRICES[m][which])
     x = numbers((one.shape[1], one.shape[1]), "float64")
-    both = np.array(winograd._kronecker(which, m, 2)) @ x.ravel()
+    both = np.array(_filtering.kronecker(which, m, 2)) @ x.ravel()
     assert_close(both.reshape(len(one), len(one)), one @ x @ one.T)
 
 

@@ -298,18 +298,19 @@ def shifted_sum(images: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
 
 
 def tiled(x: Array, axes: Sequence[Axis | None], m: int, xp: Namespace) -> Array:
-    """Tiles of m + 2 that overlap by 2, along the axes given, of a padded block (N, *n, C).
+    """Tiles that m windows of neighbours read, m + 2 of three taps, along the axes given, of a padded block (N, *n, C).
 
     What is missing at the end is zeros. The result is (points, N, *n, C): the elements of a tile, in raster order, come
     first, and an axis given is as long as there are tiles.
     """
     given = [i for i, axis in enumerate(axes) if axis is not None]
     tiles = [1 if a is None else -(-a.output // m) for a in axes]
-    short = tuple(0 if a is None else t * m + 2 - a.size for a, t in zip(axes, tiles, strict=True))
+    read = max(0 if a is None else a.window for a in axes) + m - 1  # the same along all
+    short = tuple(0 if a is None else (t - 1) * m + read - a.size for a, t in zip(axes, tiles, strict=True))
     if any(short):
         ends = [Axis(n, 1, high=high) for n, high in zip(x.shape[1:-1], short, strict=True)]
         x = block(x, ends, x.dtype, 0, xp, "ragged block")
-    steps = [Axis(n, 1) if a is None else Axis(n, m + 2, m) for n, a in zip(x.shape[1:-1], axes, strict=True)]
+    steps = [Axis(n, 1) if a is None else Axis(n, read, m) for n, a in zip(x.shape[1:-1], axes, strict=True)]
     view = windows(x, steps, xp)  # (N, *n, *window, C)
     rank = len(axes)
     order = (
@@ -319,7 +320,7 @@ def tiled(x: Array, axes: Sequence[Axis | None], m: int, xp: Namespace) -> Array
     )
     view = xp.permute_dims(view, (*order, 2 * rank + 1))
     return xp.reshape(
-        view, ((m + 2) ** len(given), *view.shape[len(given) : len(given) + rank + 1], x.shape[-1])
+        view, (read ** len(given), *view.shape[len(given) : len(given) + rank + 1], x.shape[-1])
     )
 
 
@@ -487,3 +488,8 @@ def biased(y: Array, b: Array, xp: Namespace) -> Array:
     *lead, width, _ = y.shape
     rows = xp.reshape(y, (*lead, width * channels))
     return xp.reshape(added(rows, xp.tile(b, (width,)), xp), y.shape)
+
+
+def total_by_channel(y: Array, xp: Namespace) -> Array:
+    """The sum (C,) over batch and pixels."""
+    return xp.sum(y, axis=tuple(range(y.ndim - 1)))

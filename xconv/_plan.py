@@ -36,7 +36,9 @@ CPU_WORKSPACE = 64 * 2**20
 ACCELERATOR_WORKSPACE = 256 * 2**20
 UNKNOWN_CACHE = 2**20
 FILL = 4  # times the cache of a core is what a tile may need: products pay for larger tiles before misses do
-LONG = 16  # the same of a window's reductions: each is one operation, and a short one costs more than its misses
+LONG = (
+    16  # the same of a window's reductions: each is one operation, and a short one costs more than its misses
+)
 SHARE = 4  # tiles that run at once share the workspace; this many fit, whatever the number of threads
 
 
@@ -115,7 +117,7 @@ def plan_conv(
     """
     if algorithm != "auto" and algorithm not in ALGORITHMS:
         refuse("algorithm", algorithm, f"be one of {', '.join(repr(name) for name in ('auto', *ALGORITHMS))}")
-    budget = _budget(traits, settings)
+    budget = workspace_of(traits, settings)
     reasons = {name: _why_not(room, problem, traits) for name, room in ALGORITHMS.items()}
     if reason := reasons.get(algorithm):
         refuse("algorithm", algorithm, f"be able to do this problem, but {reason}")
@@ -148,7 +150,7 @@ def plan_conv(
 @plan_cache
 def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> Plan:
     """Tiles for a sliding-window reduction; there is one way to compute it."""
-    budget = _budget(traits, settings)
+    budget = workspace_of(traits, settings)
 
     def needed(tile: WindowProblem) -> int:
         if tile.fast and tile.copies == COPIES:  # one for the input, if that is not read where it stands
@@ -183,7 +185,8 @@ def plan_window(problem: WindowProblem, traits: Traits, settings: Settings) -> P
     return _finish(Plan(problem, traits, budget, extents, 1, traits.threads, memory))
 
 
-def _budget(traits: Traits, settings: Settings) -> int:
+def workspace_of(traits: Traits, settings: Settings) -> int:
+    """Bytes that a call may need beyond its result."""
     if settings.workspace is not None:
         return settings.workspace
     # Where arrays cannot be assigned to, every tile is a part of the traced program: few of them, then.
@@ -197,7 +200,7 @@ def cache_of(settings: Settings) -> int:
 
 def tile_budget(traits: Traits, settings: Settings, fill: int = FILL) -> int:
     """Bytes that a tile may need: of the workspace, where tiles run at once, what suits the cache of a core."""
-    budget = _budget(traits, settings)
+    budget = workspace_of(traits, settings)
     return min(budget // SHARE, fill * cache_of(settings)) if traits.threads else budget
 
 
@@ -226,7 +229,7 @@ def _why_not(room: Algorithm, problem: ConvProblem, traits: Traits) -> str | Non
 
 def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *, bound: bool) -> Candidate:
     """The faster of two ways: large products shared out among the threads, or tiles that about fit a core's cache."""
-    room, budget = ALGORITHMS[name], _budget(traits, settings)
+    room, budget = ALGORITHMS[name], workspace_of(traits, settings)
     rates = ACCELERATOR if traits.accelerator else FAST if problem.fast else CPU
     cores_ = _cores(problem)
     whole = [room.cost(core, traits) for core in cores_]

@@ -165,6 +165,12 @@ def read_block(
     return part if part.dtype == dtype else xp.astype(part, dtype)
 
 
+def read_results(y: Array, tile: Tile, dtype: DType, xp: Namespace) -> Array:
+    """What stands where a tile's results belong, in an array of their shape."""
+    y = y[(*tile.target, ...)]
+    return y if y.dtype == dtype else xp.astype(y, dtype)
+
+
 def _put(
     job: Job, x: Array, operands: Operands, tile: Tile, targets: tuple[Array, ...], xp: Namespace
 ) -> None:

@@ -18,13 +18,14 @@ from xconv._config import Settings
 from xconv._extents import fitted
 from xconv._geometry import Axis, ConvProblem, Tile, cut, edges, materialised, padded_pixels
 from xconv._machine import cores
-from xconv._movers import columns, tap_slices
+from xconv._movers import columns, tap_slices, total_by_channel
 from xconv._namespace import Array, DType, Namespace, Traits, combined, defer, full_like, inspect, packed
 from xconv._plan import cache_of, tile_budget
 from xconv._products import matmul
 from xconv._scratch import scratch, spare
 from xconv._threads import run_all
-from xconv._tiles import chunks, read_block
+from xconv._tiles import chunks, read_block, read_results
+from xconv._weights_winograd import fewer_products, suits
 
 RUNS = 8  # parts of the sum, at most, that may be in work at once
 
@@ -72,6 +73,9 @@ def weight_gradient(
         ]
         dw, db = (xp.sum(xp.concat(list(p), axis=0), axis=0, dtype=dtype) for p in zip(*parts, strict=True))
         return dw, db
+    if traits.threads and suits(problem, settings, traits):
+        dw, db = fewer_products(x, dy, problem, dtype, settings, xp, traits, fill, bias=bias)
+        return dw, nothing if db is None else db
     size = prod(kernel) * problem.itemsize
     pieces = _pieces(problem, cache_of(settings) // 2 if traits.threads else size)
     budget = tile_budget(traits, settings)
@@ -86,9 +90,11 @@ def weight_gradient(
     tiles = {piece.window: list(cut(piece.of(problem), bounds)) for piece in pieces}
     if not traits.threads:
         (piece,) = pieces
-        parts = [(_gradient(dy, tile, dtype, xp), tile) for tile in tiles[piece.window]]
+        parts = [(read_results(dy, tile, dtype, xp), tile) for tile in tiles[piece.window]]
         dw = reduce(add, (_product(x, g, problem, piece, tile, xp, fill) for g, tile in parts))
-        return xp.reshape(dw, kernel), reduce(add, (_total(g, xp) for g, _ in parts)) if bias else nothing
+        return xp.reshape(dw, kernel), reduce(
+            add, (total_by_channel(g, xp) for g, _ in parts)
+        ) if bias else nothing
     count = prod(len(bound) - 1 for bound in bounds)
     shares = tuple(pairwise(edges(count, -(-count // min(max(RUNS // len(pieces), 1), 1 + budget // size)))))
     sums = [
@@ -176,19 +182,10 @@ def _add(
     total, db = sums
     place = total[piece.taps, piece.channels, :]
     for tile in tiles:
-        g = _gradient(dy, tile, total.dtype, xp)
+        g = read_results(dy, tile, total.dtype, xp)
         place += _product(x, g, problem, piece, tile, xp, fill)
         if bias:
-            db += _total(g, xp)
-
-
-def _gradient(dy: Array, tile: Tile, dtype: DType, xp: Namespace) -> Array:
-    g = dy[(*tile.target, ...)]
-    return g if g.dtype == dtype else xp.astype(g, dtype)
-
-
-def _total(g: Array, xp: Namespace) -> Array:
-    return xp.sum(g, axis=tuple(range(g.ndim - 1)))
+            db += total_by_channel(g, xp)
 
 
 def _product(

@@ -9,46 +9,18 @@ arXiv:1509.09308.
 
 from __future__ import annotations
 
-from functools import lru_cache, reduce
 from itertools import product
 from math import prod
-from typing import Any
 
 from xconv._algorithms._cost import VECTOR, Cost, matmul_bytes
+from xconv._algorithms._filtering import matrix, transformed
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis, ConvProblem
 from xconv._movers import finished, one_axis_taps, tiled, untiled, written
-from xconv._namespace import Array, DType, Namespace, Traits, added, compiled, constant, empty_like, packed
+from xconv._namespace import Array, Namespace, Traits, added, compiled, empty_like, packed
 from xconv._products import matmul
 from xconv._scratch import spare
 
-# By m: Bt (m + 2, m + 2), G (m + 2, 3) and At (m, m + 2), with the interpolation points 0, 1, -1, (2, -2,) infinity.
-_MATRICES = {
-    2: (
-        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-        ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-        ((1, 1, 1, 0), (0, 1, -1, -1)),
-    ),
-    4: (
-        (
-            (4, 0, -5, 0, 1, 0),
-            (0, -4, -4, 1, 1, 0),
-            (0, 4, -4, -1, 1, 0),
-            (0, -2, -1, 2, 1, 0),
-            (0, 2, -1, -2, 1, 0),
-            (0, 4, 0, -5, 0, 1),
-        ),
-        (
-            (1 / 4, 0, 0),
-            (-1 / 6, -1 / 6, -1 / 6),
-            (-1 / 6, 1 / 6, -1 / 6),
-            (1 / 24, 1 / 12, 1 / 6),
-            (1 / 24, -1 / 12, 1 / 6),
-            (0, 0, 1),
-        ),
-        ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
-    ),
-}
 _SMALL_KERNEL = (
     2**18
 )  # channels in times out; larger ones take F(2, 3), whose kernel is the shorter to stream
@@ -119,7 +91,7 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     w = xp.reshape(
         w, (prod(w.shape[: len(others)]), 3 ** len(axes), problem.channels_in * problem.channels_out)
     )
-    w = matmul(_matrix(1, m, len(axes), w.dtype, xp, w), w, xp)
+    w = matmul(matrix(1, m, len(axes), w.dtype, w), w, xp)
     return xp.reshape(w, (*w.shape[:2], problem.channels_in, problem.channels_out))
 
 
@@ -145,7 +117,7 @@ def run(
     points = w.shape[1]
     m = round(points ** (1 / len(axes))) - 2
     x = tiled(x, [a if i in axes else None for i, a in enumerate(problem.axes)], m, xp)  # (points, N, *n, C)
-    x = _times(_matrix(0, m, len(axes), x.dtype, xp, x), x, "input", xp)
+    x = transformed(matrix(0, m, len(axes), x.dtype, x), x, "input", xp)
     y = None
     others = [a for i, a in enumerate(problem.axes) if i not in axes]
     for i, taps in enumerate(product(*map(one_axis_taps, others))):
@@ -159,17 +131,10 @@ def run(
         term = matmul(part, w[i, ...], xp, spare(purpose, size, part.dtype, part))
         y = term if y is None else added(y, term, xp)
     y = xp.reshape(y, (*shape, problem.channels_out))
-    matrix = _matrix(2, m, len(axes), y.dtype, xp, y)
-    y = _times(matrix, y, "output" if out is not None else None, xp)  # (results, N, *tiles, O)
+    back = matrix(2, m, len(axes), y.dtype, y)
+    y = transformed(back, y, "output" if out is not None else None, xp)  # (results, N, *tiles, O)
     y = untiled(y, axes, m, problem.outputs, out, xp)
     return finished(y, last) if problem.fast else y
-
-
-def _times(matrix: Array, x: Array, purpose: str | None, xp: Namespace) -> Array:
-    """``matrix`` over the first axis, in spare memory if there is a purpose."""
-    out = spare(purpose, (matrix.shape[0], *x.shape[1:]), x.dtype, x) if purpose is not None else None
-    y = matmul(matrix, xp.reshape(x, (x.shape[0], prod(x.shape[1:]))), xp, out)
-    return xp.reshape(y, (matrix.shape[0], *x.shape[1:]))
 
 
 def _transformed(problem: ConvProblem) -> tuple[int, ...]:
@@ -190,17 +155,3 @@ def _suits(axis: Axis) -> bool:
 def _outputs(problem: ConvProblem) -> int:
     """The m of F(m, 3), by what is the same for all tiles of a problem."""
     return 4 if problem.channels_in * problem.channels_out < _SMALL_KERNEL else 2
-
-
-@lru_cache(maxsize=64)
-def _kronecker(which: int, m: int, axes: int) -> tuple[tuple[float, ...], ...]:
-    """The matrix that transforms all axes at once."""
-
-    def both(a: Any, b: Any) -> Any:
-        return tuple(tuple(p * q for p in row for q in other) for row in a for other in b)
-
-    return tuple(reduce(both, (_MATRICES[m][which],) * axes))
-
-
-def _matrix(which: int, m: int, axes: int, dtype: DType, xp: Namespace, like: Array) -> Array:
-    return constant(_kronecker(which, m, axes), dtype, like)
