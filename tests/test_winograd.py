@@ -133,7 +133,7 @@ def test_m_is_chosen_by_channels_only():
     """So that a kernel made ready serves every tile."""
     few, many = (
         problem_of((30, 30), (3, 3), inputs=64, outputs=64),
-        problem_of((30, 30), (3, 3), inputs=512, outputs=512),
+        problem_of((30, 30), (3, 3), inputs=1024, outputs=512),
     )
     for problem, points in ((few, 36), (many, 16)):
         tile = dataclasses.replace(problem, batch=1, axes=(Axis(6, 3), Axis(9, 3)))
@@ -141,6 +141,16 @@ def test_m_is_chosen_by_channels_only():
         shapes = {winograd.bind(w, p, numpy_namespace).shape for p in (problem, tile)}
         assert shapes == {(1, points, problem.channels_in, problem.channels_out)}
         assert winograd.cost(problem, NUMPY).bound == points * w.nbytes // 9
+
+
+@pytest.mark.backends("numpy", "fast")
+@pytest.mark.parametrize(("inputs", "outputs"), [(512, 512), (1024, 256), (2048, 128)])
+def test_many_channels_are_as_exact_as_promised(inputs, outputs):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 10, 10, inputs)), rng.standard_normal((3, 3, inputs, outputs))
+    exact = xconv.conv(x, w, algorithm="direct")
+    error = xconv.conv(x.astype("float32"), w.astype("float32"), algorithm="winograd") - exact
+    assert np.linalg.norm(error) < 5e-6 * np.linalg.norm(exact)
 
 
 def test_a_bound_kernel_serves_every_tile(m):

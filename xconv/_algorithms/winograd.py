@@ -21,9 +21,8 @@ from xconv._namespace import Array, Namespace, Traits, added, compiled, empty_li
 from xconv._products import matmul
 from xconv._scratch import spare
 
-_SMALL_KERNEL = (
-    2**18
-)  # channels in times out; larger ones take F(2, 3), whose kernel is the shorter to stream
+_SMALL_KERNEL = 2**20  # bytes; larger ones take F(2, 3), whose kernel is the shorter to stream
+_LONG = 512  # input channels, which compiled code adds up one after another: with more, F(4, 3) is not exact enough
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
@@ -154,4 +153,5 @@ def _suits(axis: Axis) -> bool:
 
 def _outputs(problem: ConvProblem) -> int:
     """The m of F(m, 3), by what is the same for all tiles of a problem."""
-    return 4 if problem.channels_in * problem.channels_out < _SMALL_KERNEL else 2
+    tap = problem.channels_in * problem.channels_out * problem.itemsize
+    return 4 if tap <= _SMALL_KERNEL and not (problem.fast and problem.channels_in > _LONG) else 2

@@ -85,16 +85,14 @@ def _put_first(
 
 def put_first(x: Array, y: Array, dy: Array, taps: Iterable[Tap], target: Array, xp: Namespace) -> None:
     """For one tap after the other, in memory that holds zeros."""
-    flags = empty_like(y, (0,), xp.bool)
+    taps, flags = tuple(taps), empty_like(y, (0,), xp.bool)
     free, hits = (room(name, y.shape, flags) for name in ("free", "hits"))
-    nans = combined(xp.not_equal, x, x, room("nans", x.shape, flags))
     pieces = room("pieces", dy.shape, dy)
     free[...] = True
     met: set[tuple[int, ...]] = set()
     for outs, ins, remainders in taps:
         open_ = free[outs]
         hit = combined(xp.equal, x[ins], y[outs], hits[outs])
-        hit |= nans[ins]
         hit &= open_
         open_ ^= hit
         place = target[ins]
@@ -103,6 +101,26 @@ def put_first(x: Array, y: Array, dy: Array, taps: Iterable[Tap], target: Array,
         else:
             met.add(remainders)
             selected(dy[outs], hit, place)
+    if xp.any(combined(xp.not_equal, y, y, hits)):
+        _put_first_nans(xp.nonzero(hits), x, dy, taps, target, xp)
+
+
+def _put_first_nans(
+    windows: tuple[Array, ...], x: Array, dy: Array, taps: Sequence[Tap], target: Array, xp: Namespace
+) -> None:
+    """The same for some windows, given by an index along each axis, that hold NaN, which equals nothing."""
+    for outs, ins, _ in taps:
+        inside = xp.ones_like(windows[0], dtype=xp.bool)
+        elements = list(windows)
+        for axis, (o, i) in enumerate(zip(outs, ins, strict=True)):
+            (start, stop, step), (first, _, stride) = o.indices(dy.shape[axis]), i.indices(x.shape[axis])
+            p = windows[axis]
+            inside &= (p >= start) & (p < stop) & ((p - start) % step == 0)
+            elements[axis] = xp.where(inside, first + (p - start) // step * stride, 0)
+        place = tuple(elements)
+        hit = inside & xp.isnan(x[place])
+        target[tuple(e[hit] for e in place)] += dy[tuple(p[hit] for p in windows)]
+        windows = tuple(p[~hit] for p in windows)
 
 
 def _tap(taps: tuple[Meeting, ...], axes: Sequence[tuple[int, Axis]]) -> Tap:
