@@ -66,7 +66,7 @@ def _max(call: Call, spatial: int | None = None) -> Forward:
     pool = read_again(call, spatial)
     y = result[0] if isinstance(result, tuple) else result
     work = partial(back_to_first, omit=pool.options.get("nan") == "omit")
-    return Forward(result, lambda dy: pool.back(work, (pool.x,), (y, dy), 7), (y,))
+    return Forward(result, lambda dy: pool.back(work, (pool.x,), (y, dy), 4), (y,))
 
 
 def _mean(call: Call, spatial: int | None = None) -> Forward:
@@ -91,7 +91,7 @@ def _reduced(call: Call) -> Forward:
     pool = read_again(call, stride=1, empty=reduction != "mean")
     if reduction in ("max", "min"):
         work: Any = partial(back_to_first, reduction=reduction)
-        return Forward(y, lambda dy: pool.back(work, (pool.x,), (y, dy), 7), (y,))
+        return Forward(y, lambda dy: pool.back(work, (pool.x,), (y, dy), 4), (y,))
     if reduction == "prod":
         copies = 4 * max(axis.window for axis in pool.spec.problem.axes) + 2 * len(pool.spec.problem.axes)
         return Forward(y, lambda dy: pool.back(back_from_product, (pool.x,), (dy,), copies), (y,))
