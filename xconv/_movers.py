@@ -32,6 +32,7 @@ from xconv._namespace import (
     packed,
     window_view,
 )
+from xconv._products import product_into
 from xconv._scratch import spare
 from xconv._strides import (
     can_slide,
@@ -491,5 +492,8 @@ def biased(y: Array, b: Array, xp: Namespace) -> Array:
 
 
 def total_by_channel(y: Array, xp: Namespace) -> Array:
-    """The sum (C,) over batch and pixels."""
-    return xp.sum(y, axis=tuple(range(y.ndim - 1)))
+    """The sum (C,) over batch and pixels of real or complex floats."""
+    if not is_contiguous(y):
+        return xp.sum(y, axis=tuple(range(y.ndim - 1)))
+    rows = xp.reshape(y, (prod(y.shape[:-1]), y.shape[-1]))
+    return product_into(full_like(y, (1, rows.shape[0]), 1, y.dtype), rows, xp, None)[0]  # (1, P) @ (P, C)

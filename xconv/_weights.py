@@ -20,7 +20,7 @@ from xconv._geometry import Axis, ConvProblem, Tile, cut, edges, materialised, p
 from xconv._machine import cores
 from xconv._movers import columns, tap_slices, total_by_channel
 from xconv._namespace import Array, DType, Namespace, Traits, combined, defer, full_like, inspect, packed
-from xconv._plan import cache_of, tile_budget
+from xconv._plan import cache_of, plan_cache, tile_budget
 from xconv._products import matmul
 from xconv._scratch import scratch, spare
 from xconv._threads import run_all
@@ -76,17 +76,7 @@ def weight_gradient(
     if traits.threads and suits(problem, settings, traits):
         dw, db = fewer_products(x, dy, problem, dtype, settings, xp, traits, fill, bias=bias)
         return dw, nothing if db is None else db
-    size = prod(kernel) * problem.itemsize
-    pieces = _pieces(problem, cache_of(settings) // 2 if traits.threads else size)
-    budget = tile_budget(traits, settings)
-    needed = partial(_needed, pieces=len(pieces))
-    most = budget
-    if traits.threads:  # no fewer parts than that, so that no thread waits for another
-        most = min(budget, needed(problem) * len(pieces) // RUNS)
-    extents = fitted(problem, needed, most)
-    bounds = tuple(
-        edges(n, extent) for n, extent in zip((problem.batch, *problem.outputs), extents, strict=True)
-    )
+    pieces, bounds, at_once = _cut_up(problem, settings, traits)
     tiles = {piece.window: list(cut(piece.of(problem), bounds)) for piece in pieces}
     if not traits.threads:
         (piece,) = pieces
@@ -95,8 +85,7 @@ def weight_gradient(
         return xp.reshape(dw, kernel), reduce(
             add, (total_by_channel(g, xp) for g, _ in parts)
         ) if bias else nothing
-    count = prod(len(bound) - 1 for bound in bounds)
-    shares = tuple(pairwise(edges(count, -(-count // min(max(RUNS // len(pieces), 1), 1 + budget // size)))))
+    shares = tuple(pairwise(edges(len(tiles[pieces[0].window]), at_once)))
     sums = [
         (full_like(x, (problem.taps, *kernel[-2:]), 0, dtype), full_like(x, kernel[-1:], 0, dtype))
         for _ in shares
@@ -114,6 +103,30 @@ def weight_gradient(
         dw += other_dw
         db += other_db
     return xp.reshape(dw, kernel), db
+
+
+@plan_cache
+def _cut_up(
+    problem: ConvProblem, settings: Settings, traits: Traits
+) -> tuple[list[Piece], tuple[tuple[int, ...], ...], int]:
+    """The pieces of the kernel, where the sum is cut, and how many tiles make a part of it."""
+    size = (
+        prod(problem.window)
+        * (problem.channels_in // problem.groups)
+        * problem.channels_out
+        * problem.itemsize
+    )
+    pieces = _pieces(problem, cache_of(settings) // 2 if traits.threads else size)
+    needed = partial(_needed, pieces=len(pieces))
+    most = budget = tile_budget(traits, settings)
+    if traits.threads:  # no fewer parts than that, so that no thread waits for another
+        most = min(budget, needed(problem) * len(pieces) // RUNS)
+    extents = fitted(problem, needed, most)
+    bounds = tuple(
+        edges(n, extent) for n, extent in zip((problem.batch, *problem.outputs), extents, strict=True)
+    )
+    count = prod(len(bound) - 1 for bound in bounds)
+    return pieces, bounds, -(-count // min(max(RUNS // len(pieces), 1), 1 + budget // size))
 
 
 @dataclass(frozen=True)
@@ -213,8 +226,11 @@ def _by_rows(block: Array, g: Array, axes: tuple[Axis, ...], xp: Namespace) -> A
     goes in single steps, the columns of the other axes serve all taps along it, each from another row on.
     """
     first, inputs, outputs = axes[0], block.shape[-1], g.shape[-1]
-    if first.stride > 1:
-        gathered, rows, shifts = columns(block, axes, xp), 0, [0]
+    rows, shifts = 0, [0]
+    if all((a.window, a.stride) == (1, 1) for a in axes):
+        gathered = xp.expand_dims(block, axis=-2)
+    elif first.stride > 1:
+        gathered = columns(block, axes, xp)
     else:
         order = (1, 0, *range(2, block.ndim))
         block, g = xp.permute_dims(block, order), xp.permute_dims(g, order)

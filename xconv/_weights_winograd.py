@@ -10,7 +10,7 @@ tiles, the products are one matmul for each of the 36 points, and Gt [...] G is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial, reduce
 from itertools import accumulate
 from math import prod
@@ -24,7 +24,7 @@ from xconv._geometry import Axis, ConvProblem, Tile, cut, edges, materialised, p
 from xconv._machine import cores
 from xconv._movers import tiled, total_by_channel
 from xconv._namespace import Array, DType, Namespace, Traits, empty_like
-from xconv._plan import SHARE, tile_budget, workspace_of
+from xconv._plan import SHARE, plan_cache, tile_budget, workspace_of
 from xconv._products import matmul
 from xconv._scratch import scratch, spare
 from xconv._threads import run_all
@@ -81,16 +81,12 @@ def fewer_products(
 
     The order of the sums follows from the problem, the cache and the workspace, never from the number of threads.
     """
-    inputs, outputs, size = problem.channels_in, problem.channels_out, problem.itemsize
-    room = workspace_of(traits, settings) - POINTS * inputs * outputs * size
-    most = min(tile_budget(traits, settings), room // (2 * SHARE), _needed(problem) // PIECES)
-    extents = fitted(problem, _needed, most, M)
-    steps = (1, M, M)
-    tiles = list(cut(problem, tuple(map(edges, (problem.batch, *problem.outputs), extents, steps))))
+    inputs, outputs = problem.channels_in, problem.channels_out
+    bounds, most = _cut_up(problem, settings, traits)
     threads = min(settings.threads or cores(), SHARE)
     sums = empty_like(dy, (POINTS, inputs, outputs), dtype)
     totals: list[Array] = []
-    for number, group in enumerate(_groups(tiles, room // 2 // (POINTS * (inputs + outputs) * size))):
+    for number, group in enumerate(_groups(cut(problem, bounds), most)):
         ends = [0, *accumulate(_tiles(tile.problem) for tile in group)]
         points = Points(*(empty_like(dy, (POINTS, ends[-1], count), dtype) for count in (inputs, outputs)))
         found: list[Any] = [None] * len(group)
@@ -110,6 +106,19 @@ def fewer_products(
     return dw, reduce(add, totals) if bias else None
 
 
+@plan_cache
+def _cut_up(
+    problem: ConvProblem, settings: Settings, traits: Traits
+) -> tuple[tuple[tuple[int, ...], ...], int]:
+    """Where the foreman cuts, and how many of Winograd's tiles are transformed before their products are summed."""
+    inputs, outputs, size = problem.channels_in, problem.channels_out, problem.itemsize
+    room = workspace_of(traits, settings) - POINTS * inputs * outputs * size
+    most = min(tile_budget(traits, settings), room // (2 * SHARE), _needed(problem) // PIECES)
+    extents = fitted(problem, _needed, most, M)
+    bounds = tuple(map(edges, (problem.batch, *problem.outputs), extents, (1, M, M)))
+    return bounds, room // 2 // (POINTS * (inputs + outputs) * size)
+
+
 def _tiles(problem: Any) -> int:
     """Winograd's tiles, in the whole batch."""
     return int(problem.batch * prod(-(-n // M) for n in problem.outputs))
@@ -122,7 +131,7 @@ def _needed(tile: ConvProblem) -> int:
     return tile.itemsize * (cut_up + 2 * padded_pixels(tile) * inputs + tile.pixels * outputs)
 
 
-def _groups(tiles: list[Tile], most: int) -> Iterator[list[Tile]]:
+def _groups(tiles: Iterable[Tile], most: int) -> Iterator[list[Tile]]:
     """As many of the foreman's tiles at a time as have at most so many of Winograd's."""
     group: list[Tile] = []
     count = 0
