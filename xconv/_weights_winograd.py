@@ -56,8 +56,8 @@ def suits(problem: ConvProblem, settings: Settings, traits: Traits) -> bool:
         (a.window, a.stride, a.dilation, a.input_dilation) != (3, 1, 1, 1) for a in problem.axes
     ):
         return False
-    if 2 * POINTS * inputs * outputs * problem.itemsize > 3 * workspace_of(traits, settings) // 2:
-        return False
+    if POINTS * inputs * outputs * problem.itemsize > 0.75 * workspace_of(traits, settings):
+        return False  # what is left is for tiles
     pairs, tiles = inputs * outputs, _tiles(problem)
     products = (MULTIPLICATION * tiles + SUM) * POINTS * pairs
     return (
