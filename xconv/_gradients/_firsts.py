@@ -101,6 +101,7 @@ def put_first(x: Array, y: Array, dy: Array, taps: Iterable[Tap], target: Array,
         else:
             met.add(remainders)
             selected(dy[outs], hit, place)
+    # Values are read here, as nowhere else: these are arrays of NumPy in memory, and the result is the same either way.
     if xp.any(combined(xp.not_equal, y, y, hits)):
         _put_first_nans(xp.nonzero(hits), x, dy, taps, target, xp)
 
