@@ -177,3 +177,31 @@ def test_a_gradient_takes_this_way(monkeypatch):
     with xconv.config(precision="strict"):
         assert_close(pull(dy)[1], expected.astype("float32"), rtol=1e-6)
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "w", "options"),
+    [
+        (xconv.conv, (2, 9, 7, 3), (3, 3, 3, 4), {"padding": "same", "activation": "tanh"}),
+        (xconv.conv2d, (9, 7, 3), (3, 3, 3, 4), {"padding": ((0, 2), (-1, 1))}),
+        (xconv.conv, (2, 3, 9, 7), (4, 3, 3, 3), {"padding": 2, "pad_mode": "wrap", "layout": "NCHW"}),
+        (xconv.conv_general, (2, 6, 7, 3), (3, 3, 3, 4), {"padding": 1}),
+        (xconv.conv_transpose, (2, 6, 7, 3), (3, 3, 4, 3), {"padding": 1}),
+        (xconv.conv_transpose2d, (2, 3, 6, 7), (3, 4, 3, 3), {"layout": "NCHW"}),
+    ],
+    ids=["activation", "crop", "wrap", "general", "transpose", "transpose-first"],
+)
+def test_forced_on_every_door_it_gives_what_the_direct_sum_gives(monkeypatch, function, x, w, options):
+    for price in ("MULTIPLICATION", "TRANSFORM", "SUM"):
+        monkeypatch.setattr(_weights_winograd, price, 0)
+    calls = []
+    kept = _weights.fewer_products
+    monkeypatch.setattr(_weights, "fewer_products", lambda *a, **more: calls.append(1) or kept(*a, **more))
+    x, w = numbers(x, "float64", seed=1), numbers(w, "float64", seed=2)
+    y, pull = xconv.vjp(function, x, w, **options)
+    dy = numbers(y.shape, "float64", seed=3)
+    found = pull(dy)[1]
+    assert calls == [1]
+    with xconv.config(precision="strict"):
+        assert_close(found, pull(dy)[1], rtol=1e-11)
+    assert calls == [1]
