@@ -20,9 +20,10 @@ import threadpoolctl
 import xconv
 from cases import numbers
 from compare import assert_close
-from xconv import _config, _extents, _plan, _scratch, _threads
+from xconv import _blas, _config, _extents, _plan, _scratch, _threads
+from xconv._blas import one_blas_thread
 from xconv._scratch import scratch
-from xconv._threads import one_blas_thread, run_all
+from xconv._threads import run_all
 
 pytestmark = pytest.mark.backends("numpy", "fast")
 
@@ -48,7 +49,7 @@ def _blas_is_left_as_it_was():
         assert 3 in before
         yield
         assert blas() == before
-    assert not _threads._blas.holders
+    assert not _blas._blas.holders
 
 
 @pytest.fixture
@@ -255,7 +256,7 @@ def test_blas_is_left_as_it_was_by_an_error():
 
 def test_blas_is_left_as_it_was_where_holding_it_fails(monkeypatch):
     """An interrupt may come when some of the libraries have been told already."""
-    original = _threads._Blas.set
+    original = _blas._Blas.set
 
     def interrupted(self, *, held):
         original(self, held=held)
@@ -264,7 +265,7 @@ def test_blas_is_left_as_it_was_where_holding_it_fails(monkeypatch):
             raise KeyboardInterrupt
 
     attempts = []
-    monkeypatch.setattr(_threads._Blas, "set", interrupted)
+    monkeypatch.setattr(_blas._Blas, "set", interrupted)
     with pytest.raises(KeyboardInterrupt), one_blas_thread():
         raise AssertionError("entered")
     assert attempts == [True, False]
@@ -339,7 +340,7 @@ def test_interrupts_at_any_moment_leave_blas_and_the_crew_as_they_were(eager, in
                 xconv.conv(X, W, padding=1)
             raise AssertionError("no interrupt")
         assert blas() == before
-        assert not _threads._blas.holders
+        assert not _blas._blas.holders
     np.testing.assert_array_equal(xconv.conv(X, W, padding=1), expected)
 
 
@@ -358,7 +359,8 @@ STRESS = {
     "winograd": lambda: xconv.conv(X, W, padding=1, algorithm="winograd"),
     "im2col": lambda: xconv.conv(X, W, stride=2, algorithm="im2col"),
     "fft": lambda: xconv.conv(X[:1], W, algorithm="fft"),
-    "pieces": lambda: xconv.dense(X.reshape(-1, 8), W.reshape(8, -1)),
+    "middling": lambda: xconv.dense(X.reshape(-1, 8), W.reshape(8, -1)),
+    "pieces": lambda: xconv.dense(X.reshape(-1, 8).astype("f8"), np.tile(W.reshape(8, -1).astype("f8"), 50)),
     "transposed": lambda: xconv.conv_transpose(X[:1, :9, :9], W[..., :8, :4].swapaxes(2, 3), stride=2),
     "pool": lambda: xconv.max_pool(X, 3, stride=2),
     "activation": lambda: xconv.conv(X, W, activation="silu"),

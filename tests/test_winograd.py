@@ -78,11 +78,18 @@ def test_the_matrices_filter_exactly(m):
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize("m", _filtering.MATRICES)
-def test_the_matrix_of_two_axes_transforms_one_after_the_other(m, which):
-    one = np.array(_filtering.MATRICES[m][which])
-    x = numbers((one.shape[1], one.shape[1]), "float64")
-    both = np.array(_filtering.kronecker(which, m, 2)) @ x.ravel()
-    assert_close(both.reshape(len(one), len(one)), one @ x @ one.T)
+@pytest.mark.parametrize("into", ["fresh", "out", "rows", "spare"])
+def test_a_matrix_transforms_both_axes_of_every_tile(m, which, into):
+    one = np.array(_filtering.MATRICES[m][which], "float64")
+    x = numbers((one.shape[1] ** 2, 5, 7), "float64")
+    both = np.einsum("ik,jl,klr->ijr", one, one, x.reshape(one.shape[1], one.shape[1], 35)).reshape(-1, 35)
+    out = {"out": np.empty(both.shape), "rows": np.empty((len(both), 40))[:, :35]}.get(into)
+    with scratch():
+        y = _filtering.transformed(
+            one, x, 2, numpy_namespace, out=out, purpose="y" if into == "spare" else None
+        )
+        assert_close(y, both)
+    assert out is None or np.shares_memory(y, out)
 
 
 # --------------------------------------------------------------------------------------------------------- results

@@ -11,7 +11,7 @@ from itertools import product
 from threading import Lock
 from typing import Any, NamedTuple
 
-from xconv._algorithms import ALGORITHMS, FACTORED, FINISHING, Algorithm
+from xconv._algorithms import ALGORITHMS, FACTORED, FINISHING, Algorithm, kept
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, dtype_kind, itemsize
 from xconv._finish import PLAIN, Finish
@@ -214,13 +214,18 @@ def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: 
         w = w if plan.algorithm in FACTORED else multiplied(w, problem, xp)
     elif w.dtype != dtype:
         w = xp.astype(w, dtype)
+
+    def made(w: Any, core: ConvProblem) -> Any:
+        weights = room.bind(w, core, xp)
+        return weights if kernels is None else kept(plan.algorithm, weights, core)
+
     if problem.holes:
         weights: Any = {
-            first_taps(phase): room.bind(_of_phase(w, phase), materialised(phase.problem), xp)
+            first_taps(phase): made(_of_phase(w, phase), materialised(phase.problem))
             for phase in phases(problem).values()
         }
     else:
-        weights = room.bind(w, plan.core, xp)
+        weights = made(w, plan.core)
     kernel = Kernel(room, weights, problem.fast and plan.algorithm in FINISHING)
     if kernels is not None and not is_traced(kernel.weights):
         with _keeping:

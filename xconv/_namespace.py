@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -270,6 +271,7 @@ def laid_out(x: Array, shape: tuple[int, ...], out: Array | None, xp: Namespace)
 
 
 numpy_matmul = np.matmul
+numpy_home = str(Path(np.__file__).parent)  # beside it lies the BLAS that it brings
 NumPyArray = np.ndarray
 
 

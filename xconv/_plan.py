@@ -35,7 +35,9 @@ from xconv._remembered import choice
 CPU_WORKSPACE = 64 * 2**20
 ACCELERATOR_WORKSPACE = 256 * 2**20
 UNKNOWN_CACHE = 2**20
-FILL = 4  # times the cache of a core is what a tile may need: products pay for larger tiles before misses do
+FILL = (
+    12  # times the cache of a core is what a tile may need: short operations cost threads more than misses do
+)
 LONG = (
     16  # the same of a window's reductions: each is one operation, and a short one costs more than its misses
 )

@@ -1,68 +1,120 @@
 """Matrix products, on threads of our own where they are large and nothing else is.
 
-BLAS is never left to its own threads: after a product they keep spinning for milliseconds, and take the cores from the
-tiles that run next. A large product is cut into pieces instead, the same ones for any number of threads.
+A large product is cut into pieces, the same ones for any number of threads. BLAS has threads of its own, which spin for
+a while after a product and are at hand at once for the next; they are used for products of middling size only, where
+they are known to give the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from math import prod
 
+from xconv._blas import one_blas_thread, own_threads
+from xconv._blocks import fits, product, small_products
 from xconv._config import settings
 from xconv._machine import cores
 from xconv._namespace import Array, Namespace, NumPyArray, empty_like, numpy_matmul
 from xconv._scratch import in_tiles, scratch
-from xconv._threads import one_blas_thread, run_all
+from xconv._threads import run_all
 
 ALONE = 2**18  # multiplications up to which BLAS itself stays on one thread
-LARGE = 2 * 10**7  # that are worth waking other threads for
-PIECE = 4 * 10**7  # in a piece
-FEW = 16  # rows; with fewer, it is the reading of the other operand that takes the time
+LARGE = 10**7  # that are worth waking other threads for
+PIECE = 10**8  # in a piece
+MIDDLING = (
+    6 * 10**7
+)  # up to which the threads of BLAS itself are the better ones, sooner at work than others,
+TALL = 128  # for so many rows: fewer leave it more to pack than to multiply
+UNCUT = 256  # numbers of an inner axis that BLAS certainly leaves in one
+VECTOR = 16  # numbers
+FEW = 4  # rows; with fewer, it is the reading of the other operand that takes the time
 
 
-def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None) -> Array:
-    """``a @ b``; in ``out`` where that can be done without a copy: an array of as many elements, or of that shape."""
+def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None, *, blocked: bool = False) -> Array:
+    """``a @ b``; in ``out`` where that can be done without a copy: an array of as many elements, or of that shape.
+
+    The right operand may be ``blocked``: as `in_blocks` gives it.
+    """
     if type(a) is not NumPyArray:
         return xp.matmul(a, b)
-    if b.ndim not in (2, a.ndim):
+    if b.ndim not in (2, a.ndim) and not blocked:
         with one_blas_thread():
             return numpy_matmul(a, b)
-    shape = (*a.shape[:-1], b.shape[-1])
+    shape = (*a.shape[:-1], b.shape[-3] * b.shape[-1] if blocked else b.shape[-1])
     if out is not None:
         out = out.reshape(shape) if out.flags.c_contiguous else out if _has_rows(out, shape) else None
     products = prod(shape) * a.shape[-1]
     work = products * max(FEW // max(a.shape[-2], 1), 1)
-    if work <= ALONE or in_tiles():
+    middling = not blocked and not in_tiles() and is_middling(a.shape, b.shape[-1], a)
+    if blocked or (work > ALONE and not middling and fits(a, b)):
+        out = empty_like(a, shape, a.dtype) if out is None else out
+        return _in_cuts(a, b, out, products, blocked=blocked)
+    if work <= ALONE or in_tiles() or (middling and own_threads(settings().threads)):
         return numpy_matmul(a, b, out)
     if work <= LARGE or a.dtype.kind not in "fc":
         with one_blas_thread():
             return numpy_matmul(a, b, out)
-    if out is None:
-        out = empty_like(a, shape, a.dtype)
-    run_all(_pieces(a, b, out, min(max(products // PIECE, 2), 64)), settings().threads or cores(), scratch)
+    out = empty_like(a, shape, a.dtype) if out is None else out
+    pieces = _pieces(a, b, out, min(max(products // PIECE, 2), 64), 2)
+    run_all((partial(numpy_matmul, *piece) for piece in pieces), settings().threads or cores(), scratch)
+    return out
+
+
+def is_middling(rows: tuple[int, ...], columns: int, like: Array) -> bool:
+    """Whether a product (..., P, K) @ (K, N) is left to BLAS and its own threads: to wake ours takes too long for it.
+
+    Only float32, and only where BLAS is known to give the same bits with any number of threads: a longer inner axis it
+    cuts in two, elsewhere with threads than without, unless both halves are whole vectors.
+    """
+    *_, height, inner = rows
+    return bool(
+        height >= TALL
+        and columns > 1  # which has kernels of its own
+        and ALONE < prod(rows) * columns <= MIDDLING
+        and (inner <= UNCUT or inner % (2 * VECTOR) == 0)
+        and like.dtype.char == "f"
+        and small_products()
+    )
+
+
+def _in_cuts(a: Array, b: Array, out: Array, products: int, *, blocked: bool) -> Array:
+    """In blocks, for which BLAS takes one thread by itself."""
+    if products <= LARGE or in_tiles():
+        return product(a, b, out, blocked=blocked)
+    pieces = _pieces(a, b, out, min(max(products // PIECE, 2), 64), 3 if blocked else 2)
+    tasks = (partial(product, *piece, blocked=blocked) for piece in pieces)
+    run_all(tasks, settings().threads or cores(), scratch, nullcontext)
     return out
 
 
 def _has_rows(out: Array, shape: tuple[int, ...]) -> bool:
     """Whether BLAS can write a result of this shape into an array: row by row, wherever the rows stand."""
     rows, step = out.strides[-2:] if out.ndim > 1 else (0, 0)
-    return bool(out.shape == shape and step == out.itemsize and rows >= shape[-1] * step)
+    together = step == out.itemsize or shape[-1:] == (1,)
+    return bool(out.shape == shape and together and rows >= shape[-1] * out.itemsize)
 
 
-def _pieces(a: Array, b: Array, out: Array, count: int) -> Iterator[partial[Array]]:
-    """The product cut along the longer side of the result, or along a batch of at least as many products."""
+def _pieces(a: Array, b: Array, out: Array, count: int, axes: int) -> Iterator[tuple[Array, Array, Array]]:
+    """The product cut along the longer side of the result, or along a batch of at least as many products.
+
+    The right operand of one has so many ``axes``: two, or three where it is in blocks.
+    """
     rows, columns = out.shape[-2:]
     if a.ndim > 2 and len(a) >= count:
         for piece in _cuts(len(a), count, 1):
-            yield partial(numpy_matmul, a[piece], b if b.ndim == 2 else b[piece], out[piece])
+            yield a[piece], b if b.ndim == axes else b[piece], out[piece]
     elif rows >= columns:
         for piece in _cuts(rows, count, 16):
-            yield partial(numpy_matmul, a[..., piece, :], b, out[..., piece, :])
+            yield a[..., piece, :], b, out[..., piece, :]
+    elif axes == 3:
+        width = b.shape[-1]
+        for piece in _cuts(b.shape[-3], count, 1):
+            yield a, b[..., piece, :, :], out[..., piece.start * width : piece.stop * width]
     else:
         for piece in _cuts(columns, count, 64):
-            yield partial(numpy_matmul, a, b[..., piece], out[..., piece])
+            yield a, b[..., piece], out[..., piece]
 
 
 def _cuts(size: int, count: int, unit: int) -> Iterator[slice]:

@@ -21,20 +21,24 @@ class _Scratch(local):
 
     kept: Arrays | None = None
     before: Arrays | None = None  # what the last call left
+    tiles: bool = False  # whether the thread is at work on one of several tiles
 
 
 _scratch = _Scratch()
 
 
 @contextmanager
-def scratch() -> Iterator[None]:
-    """Inside, `spare` arrays of this thread are kept and given out again; fresh memory costs more than a matmul."""
-    outer, left = _scratch.kept, _scratch.before
-    _scratch.kept, _scratch.before = left or {}, None
+def scratch(*, tiles: bool = True) -> Iterator[None]:
+    """Inside, `spare` arrays of this thread are kept and given out again; fresh memory costs more than a matmul.
+
+    Without ``tiles``, the thread is not said to be at work on them: its large products are shared out.
+    """
+    outer, left, at_work = _scratch.kept, _scratch.before, _scratch.tiles
+    _scratch.kept, _scratch.before, _scratch.tiles = left or {}, None, tiles
     try:
         yield
     finally:
-        mine, _scratch.kept = _scratch.kept, outer
+        mine, _scratch.kept, _scratch.tiles = _scratch.kept, outer, at_work
         if outer is None and sum(array.nbytes for array in mine.values()) <= KEEP:
             _scratch.before = mine
 
@@ -60,4 +64,4 @@ def aligned(size: int, dtype: Any) -> np.ndarray[Any, Any]:
 
 def in_tiles() -> bool:
     """Whether this thread is at work on tiles."""
-    return _scratch.kept is not None
+    return _scratch.tiles

@@ -1,7 +1,7 @@
-"""A shared crew of threads, and BLAS held to one thread while they work.
+"""A shared crew of threads, with BLAS held to one thread while they work.
 
 A multi-threaded BLAS called from several threads at once stalls for milliseconds, and its threads keep spinning after a
-call; so the work is shared out by us, and BLAS is left with one thread meanwhile.
+call; so the work is shared out by us.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from contextlib import AbstractContextManager, suppress
 from contextvars import Context, copy_context
 from functools import lru_cache
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Any
 
-from threadpoolctl import ThreadpoolController
+from xconv._blas import one_blas_thread
 
 Task = Callable[[], None]
 FEW = 8  # threads that are told which CPU to keep off; larger machines have an idle one at hand
@@ -180,79 +178,6 @@ def _serve(offers: SimpleQueue[tuple[Context, _Share]]) -> None:
 _crew = _Crew()
 
 
-class _Blas:
-    """The BLAS libraries of this process, and who wants them to use one thread."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()  # a signal's handler may convolve, too
-        self.holders: set[object] = set()
-        self.found: list[tuple[Any, int]] = []  # libraries, and the threads they had
-
-    def hold(self, holder: object) -> None:
-        with self.lock:
-            first = not self.holders
-            if first:
-                self.found = [(library, library.get_num_threads()) for library in _libraries()]
-            self.holders.add(holder)
-            if first:
-                self.set(held=True)
-
-    def release(self, holder: object) -> None:
-        with self.lock:
-            self.holders.discard(holder)
-            if not self.holders:
-                self.set(held=False)
-
-    def set(self, *, held: bool) -> None:
-        for library, threads in self.found:
-            if threads != 1:
-                _set_threads(library, 1 if held else threads)
-
-
-def _set_threads(library: Any, threads: int) -> None:
-    """From any thread: where threadpoolctl heeds the first one that asks and no other, that is forgotten again."""
-    clear = getattr(library, "clear_controlling_thread", lambda force: None)
-    clear(force=True)
-    library.set_num_threads(threads)
-    clear(force=True)
-
-
-_blas = _Blas()
-
-
-class one_blas_thread:
-    """Inside, BLAS uses one thread; afterwards, and after an error or an interrupt, as many as before."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        try:
-            _blas.hold(self)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        interrupted = None
-        while True:
-            try:
-                _blas.release(self)
-                break
-            except KeyboardInterrupt as again:  # once more, from the start
-                interrupted = again
-        if interrupted is not None:
-            raise interrupted
-
-
-@lru_cache(maxsize=1)
-def _libraries() -> list[Any]:
-    """The BLAS libraries that are loaded when the first call needs to know; NumPy's is one of them."""
-    _reset_in_children()
-    return [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
-
-
 @lru_cache(maxsize=1)
 def _reset_in_children() -> None:
     if hasattr(os, "register_at_fork"):
@@ -260,8 +185,6 @@ def _reset_in_children() -> None:
 
 
 def _reset() -> None:
-    """In a child process, which has none of its parent's threads: nobody is at work, nobody holds BLAS."""
-    global _crew, _blas
-    held, _crew, _blas = _blas, _Crew(), _Blas()
-    if held.holders:
-        held.set(held=False)
+    """In a child process, which has none of its parent's threads."""
+    global _crew
+    _crew = _Crew()

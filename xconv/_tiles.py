@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,9 +12,21 @@ from xconv._borders import runs
 from xconv._config import DEFAULTS, Settings
 from xconv._geometry import Axis, Problem, Tile, WindowProblem, cut
 from xconv._movers import block, continued, continued_block, gathered, ready_to_read, source_map
-from xconv._namespace import Array, DType, Namespace, assignable, chunk_edges, defer, empty_like, same_memory
+from xconv._namespace import (
+    Array,
+    DType,
+    Namespace,
+    NumPyArray,
+    assignable,
+    chunk_edges,
+    defer,
+    empty_like,
+    same_memory,
+)
 from xconv._scratch import scratch
 from xconv._threads import run_all
+
+LARGE = 2**14  # numbers in an input that are worth the keeping of memory
 
 Origin = tuple[int, ...]
 Operands = tuple[Any, ...]  # beside the input: kernels, as they are or made ready, and biases
@@ -77,12 +90,12 @@ def run(
 
     ``threads`` of our own take the tiles; without any, one tile follows the other, and large products are shared out.
     """
-    if whole is not None:
+    if whole is not None and not (type(x) is NumPyArray and x.size > LARGE):
         return _one(job, x, operands, whole, (None,) * len(job.dtypes), xp)
     shapes = job.results(job.problem)
     if 0 in (job.problem.batch, *job.problem.outputs):
         return tuple(empty_like(x, shape, dtype) for shape, dtype in shapes)
-    tiles = cut(job.problem, edges)
+    tiles = cut(job.problem, edges) if whole is None else (whole,)
     if not assignable(xp):
         return join([_one(job, x, operands, tile, (None,) * len(shapes), xp) for tile in tiles], edges, xp)
     targets = tuple(empty_like(x, shape, dtype) for shape, dtype in shapes)
@@ -90,8 +103,9 @@ def run(
     if threads:
         run_all(tasks, threads, scratch)
         return targets
-    for task in tasks:
-        task()
+    with scratch(tiles=False) if whole is not None else nullcontext():
+        for task in tasks:
+            task()
     return targets
 
 

@@ -101,8 +101,8 @@ def fewer_products(
             (partial(_multiply, points, sums, part, xp, more=number > 0) for part in few), threads, scratch
         )
         del points  # before there are others
-    back = xp.permute_dims(matrix(1, M, 2, dtype, dy), (1, 0))  # (taps, points)
-    dw = xp.reshape(transformed(back, sums, None, xp), (3, 3, inputs, outputs))
+    back = xp.permute_dims(matrix(1, M, dtype, dy), (1, 0))  # (taps, points)
+    dw = xp.reshape(transformed(back, sums, 2, xp), (3, 3, inputs, outputs))
     return dw, reduce(add, totals) if bias else None
 
 
@@ -162,24 +162,19 @@ def _transform(
     g = read_results(dy, tile, dtype, xp)
     block = read_block(x, problem, tile, dtype, xp, fill)
     along = [Axis(n, 1) for n in tile.problem.outputs]
-    spread = xp.permute_dims(matrix(2, M, 2, dtype, g), (1, 0))  # (points, results)
-    _put(
-        matrix(0, M, 2, dtype, g),
-        tiled(block, materialised(tile.problem).axes, M, xp),
-        points.inputs,
-        start,
-        xp,
-    )
+    spread = xp.permute_dims(matrix(2, M, dtype, g), (1, 0))  # (points, results)
+    cut_up = tiled(block, materialised(tile.problem).axes, M, xp)
+    _put(matrix(0, M, dtype, g), cut_up, points.inputs, start, xp)
     _put(spread, tiled(g, along, M, xp), points.outputs, start, xp)
     if number is not None:
         totals[number] = total_by_channel(g, xp)
 
 
 def _put(matrix: Array, x: Array, target: Array, start: int, xp: Namespace) -> None:
-    """(points, elements) @ (elements, T C), where it belongs in (points, T, C)."""
+    """Tiles transformed, where they belong in (points, T, C)."""
     count, channels = prod(x.shape[1:-1]), x.shape[-1]
     rows = target.reshape(target.shape[0], -1)[:, start * channels : (start + count) * channels]
-    matmul(matrix, xp.reshape(x, (x.shape[0], count * channels)), xp, rows)
+    transformed(matrix, x, 2, xp, out=rows)
 
 
 def _multiply(points: Points, sums: Array, part: slice, xp: Namespace, *, more: bool) -> None:

@@ -11,8 +11,10 @@ from typing import Protocol
 
 from xconv._algorithms import banded, depthwise, direct, fft, im2col, kn2row, pointwise, separable, winograd
 from xconv._algorithms._cost import Cost
+from xconv._blocks import in_blocks
 from xconv._geometry import ConvProblem, Problem, WindowProblem
 from xconv._namespace import Array, Namespace, Traits
+from xconv._products import is_middling
 
 
 class Algorithm(Protocol):
@@ -37,6 +39,20 @@ FINISHING = (
     "winograd",
 )  # whose compiled forms take a last argument: bias, residual, bounds
 FACTORED = ("separable",)  # whose `bind` takes the kernels of a separable problem as they are given
+
+
+BLOCKED = ("pointwise", "im2col", "winograd")  # whose kernels are right operands of products
+
+
+def kept(algorithm: str, weights: Array, problem: ConvProblem) -> Array:
+    """What a plan keeps of a kernel made ready: in blocks, if a product takes it so."""
+    if algorithm not in BLOCKED or (algorithm == "winograd" and winograd.is_compiled(problem)):
+        return weights
+    inner = problem.taps * problem.channels_in // problem.groups
+    outputs = problem.channels_out // problem.groups
+    if algorithm != "winograd" and is_middling((problem.pixels, inner), outputs, weights):
+        return weights
+    return in_blocks(weights)
 
 
 def compiled_movers(algorithm: str, problem: Problem) -> tuple[str, ...]:

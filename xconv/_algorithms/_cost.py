@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from xconv._blocks import small_products
 from xconv._geometry import ConvProblem
 
 VECTOR = 64  # bytes that compiled code adds up at once
@@ -28,6 +29,12 @@ def blas_flops(problem: ConvProblem) -> int:
     return int(PACKED * problem.flops) if problem.fast else problem.flops
 
 
-def matmul_bytes(rows: int, inner: int, columns: int, itemsize: int, count: int = 1) -> int:
-    """Traffic of ``count`` products (rows, inner) @ (inner, columns): both operands are packed, the result written."""
-    return count * (2 * inner * (rows + columns) + rows * columns) * itemsize
+def matmul_bytes(
+    rows: int, inner: int, columns: int, itemsize: int, count: int = 1, *, packed: bool = False
+) -> int:
+    """Traffic of ``count`` products (rows, inner) @ (inner, columns): operands read, the result written.
+
+    Where they are not cut into blocks, or ``packed`` anyway, operands are written once more.
+    """
+    passes = 1 if small_products() and not packed else 2
+    return count * (passes * inner * (rows + columns) + rows * columns) * itemsize

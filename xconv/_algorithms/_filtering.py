@@ -1,10 +1,8 @@
-"""The matrices of Winograd's minimal filtering F(m, 3), and one of them over all axes of a tile at once."""
+"""The matrices of Winograd's minimal filtering F(m, 3), and how one of them is laid over the axes of a tile."""
 
 from __future__ import annotations
 
-from functools import lru_cache, reduce
 from math import prod
-from typing import Any
 
 from xconv._namespace import Array, DType, Namespace, constant
 from xconv._products import matmul
@@ -39,23 +37,28 @@ MATRICES = {
 }
 
 
-@lru_cache(maxsize=64)
-def kronecker(which: int, m: int, axes: int) -> tuple[tuple[float, ...], ...]:
-    """The matrix that transforms all axes at once: the Kronecker product of Bt (0), G (1) or At (2) with itself."""
-
-    def both(a: Any, b: Any) -> Any:
-        return tuple(tuple(p * q for p in row for q in other) for row in a for other in b)
-
-    return tuple(reduce(both, (MATRICES[m][which],) * axes))
+def matrix(which: int, m: int, dtype: DType, like: Array) -> Array:
+    """Bt (0), G (1) or At (2) as an array beside ``like``."""
+    return constant(MATRICES[m][which], dtype, like)
 
 
-def matrix(which: int, m: int, axes: int, dtype: DType, like: Array) -> Array:
-    """The same as an array beside ``like``."""
-    return constant(kronecker(which, m, axes), dtype, like)
+def transformed(
+    matrix: Array, x: Array, axes: int, xp: Namespace, *, purpose: str | None = None, out: Array | None = None
+) -> Array:
+    """``matrix`` (k, n) over each of the one or two axes of a tile: (n**axes, ...) to (k**axes, ...).
 
-
-def transformed(matrix: Array, x: Array, purpose: str | None, xp: Namespace) -> Array:
-    """``matrix`` over the first axis, in spare memory if there is a purpose."""
-    out = spare(purpose, (matrix.shape[0], *x.shape[1:]), x.dtype, x) if purpose is not None else None
-    y = matmul(matrix, xp.reshape(x, (x.shape[0], prod(x.shape[1:]))), xp, out)
-    return xp.reshape(y, (matrix.shape[0], *x.shape[1:]))
+    In ``out``, or in spare memory if there is a purpose.
+    """
+    k, n = matrix.shape
+    rest = prod(x.shape[1:])
+    if out is None and purpose is not None:
+        out = spare(purpose, (k**axes, rest), x.dtype, x)
+    if axes == 2:
+        half = spare("half", (k, n * rest), x.dtype, x)
+        x = xp.reshape(matmul(matrix, xp.reshape(x, (n, n * rest)), xp, half), (k, n, rest))
+        y = matmul(
+            xp.broadcast_to(matrix, (k, k, n)), x, xp, None if out is None else out.reshape(k, k, rest)
+        )
+    else:
+        y = matmul(matrix, xp.reshape(x, (n, rest)), xp, out)
+    return xp.reshape(y, (k**axes, rest))

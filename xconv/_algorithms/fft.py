@@ -84,7 +84,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
         calls += 2 * rounds * inputs
     else:  # a multiplication and an addition of complex numbers are eight of real ones
         flops = (2 if problem.kind == "complex" else 8) * count * frequencies * inputs * problem.channels_out
-        moved += matmul_bytes(together, inputs, outputs, number, rounds * groups * frequencies)
+        moved += matmul_bytes(together, inputs, outputs, number, rounds * groups * frequencies, packed=True)
         moved += 4 * count * frequencies * channels * number
         calls += rounds * groups * frequencies // 8  # their products are small, and come one after the other
     kernels = inputs * problem.channels_out

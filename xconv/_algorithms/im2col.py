@@ -39,14 +39,18 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
 
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
-    """(P, T C) @ (T C, O) for P pixels and T taps; with groups (G, P, T C/G) @ (G, T C/G, O/G)."""
+    """(P, T C) @ (T C, O) for P pixels and T taps; with groups (G, P, T C/G) @ (G, T C/G, O/G).
+
+    A kernel that is kept may be in blocks.
+    """
     gathered = columns(x, problem.axes, xp, fast=problem.fast)  # (N, *out, T, C)
     shape = (problem.batch, *problem.outputs, problem.channels_out)
     pixels, taps, groups = problem.pixels, problem.taps, problem.groups
     inputs = problem.channels_in // groups
     if groups == 1:
-        return xp.reshape(matmul(xp.reshape(gathered, (pixels, taps * inputs)), w, xp, out), shape)
+        y = matmul(xp.reshape(gathered, (pixels, taps * inputs)), w, xp, out, blocked=w.ndim == 3)
+        return xp.reshape(y, shape)
     gathered = xp.reshape(gathered, (pixels, taps, groups, inputs))
     gathered = xp.reshape(xp.permute_dims(gathered, (2, 0, 1, 3)), (groups, pixels, taps * inputs))
-    y = matmul(gathered, w, xp)  # (G, P, O/G)
+    y = matmul(gathered, w, xp, blocked=w.ndim == 4)  # (G, P, O/G)
     return xp.reshape(xp.permute_dims(y, (1, 0, 2)), shape)

@@ -28,7 +28,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     """An image for each tap and output channel is written, and read again to be added up."""
     pixels, images = padded_pixels(problem), problem.taps * problem.channels_out
     made, result = images * pixels, problem.channels_out * problem.pixels
-    product = matmul_bytes(images, problem.channels_in, pixels, problem.itemsize)
+    product = matmul_bytes(images, problem.channels_in, pixels, problem.itemsize, packed=True)
     moved = (made + 2 * problem.taps * result + SHORT * 2 * result) * problem.itemsize
     flops = blas_flops(problem) * pixels // max(problem.pixels, 1)
     return Cost(flops, product + moved, problem.taps + 4, (made + 2 * result) * problem.itemsize)

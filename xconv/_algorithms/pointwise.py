@@ -32,9 +32,9 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
 
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
-    """(P, C) @ (C, O) = (P, O) for P pixels."""
+    """(P, C) @ (C, O) = (P, O) for P pixels; a kernel that is kept may be in blocks."""
     x, problem = written(x, problem, xp)
     steps = tuple(slice(None, (axis.output - 1) * axis.stride + 1, axis.stride) for axis in problem.axes)
     x = x[(slice(None), *steps, ...)]
-    y = matmul(xp.reshape(x, (problem.pixels, problem.channels_in)), w, xp, out)
+    y = matmul(xp.reshape(x, (problem.pixels, problem.channels_in)), w, xp, out, blocked=w.ndim == 3)
     return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))

@@ -2,9 +2,8 @@
 
 The input is cut into overlapping tiles of m + 2 along the last one or two axes that have three taps. Each tile is
 transformed, multiplied element by element with the transformed kernel (over the channels: one matmul for each element),
-summed over the taps of all other axes, and transformed back to m outputs an axis. Both transforms are matmuls with
-the Kronecker product of the axes' matrices. See Lavin and Gray, "Fast algorithms for convolutional neural networks",
-arXiv:1509.09308.
+summed over the taps of all other axes, and transformed back to m outputs an axis. Both transforms are matmuls, one for
+each axis. See Lavin and Gray, "Fast algorithms for convolutional neural networks", arXiv:1509.09308.
 """
 
 from __future__ import annotations
@@ -56,16 +55,21 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
         moved = size * points * (2 * read * filled_in + 2 * made * filled)
         kept = size * points * (read * inputs + made * outputs)
         return Cost(products, moved + 2 * bound, 4, kept, bind_bytes=3 * bound, bound=bound, step=m)
-    flops = 2 * points * (points * read * inputs + taps * made * inputs * outputs + results * made * outputs)
+    half = (
+        m * (m + 2) if len(axes) == 2 else 0
+    )  # results between the two axes of a tile, for each of its points
+    flops = 2 * points * (len(axes) * (m + 2) * read * inputs + taps * made * inputs * outputs)
+    flops += 2 * made * outputs * (m + 2) * (half + results)
     moved = size * (
-        4 * points * read * inputs
+        (2 + 2 * len(axes)) * points * read * inputs
         + (3 * (taps - 1) + 2) * points * made * outputs
-        + 3 * results * made * outputs
+        + (2 * half + 3 * results) * made * outputs
     ) + matmul_bytes(made, inputs, outputs, size, points * taps)
     ragged = any(problem.axes[i].size != -(-problem.axes[i].output // m) * m + 2 for i in axes)
     padded = read * (m**2 * len(axes)) * inputs * size if ragged else 0
     products = points * made * outputs
     kept = 2 * points * read * inputs + products + results * made * outputs
+    kept += max(points * read * inputs, half * made * outputs) if half else 0
     if taps > 1:
         kept += products + points * made * inputs
     return Cost(
@@ -73,7 +77,7 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
         moved + 2 * padded,
         10 + points * taps,
         size * kept + padded,
-        2 * bound // size * 3 ** len(axes),
+        2 * bound // size * 3 * len(axes),
         3 * bound,
         bound,
         m,
@@ -90,8 +94,11 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     w = xp.reshape(
         w, (prod(w.shape[: len(others)]), 3 ** len(axes), problem.channels_in * problem.channels_out)
     )
-    w = matmul(matrix(1, m, len(axes), w.dtype, w), w, xp)
-    return xp.reshape(w, (*w.shape[:2], problem.channels_in, problem.channels_out))
+    taps = w.shape[0]
+    w = xp.permute_dims(w, (1, 0, 2)) if taps > 1 else xp.reshape(w, (w.shape[1], taps, w.shape[2]))
+    w = transformed(matrix(1, m, w.dtype, w), w, len(axes), xp)
+    w = xp.reshape(w, (w.shape[0], taps, problem.channels_in, problem.channels_out))
+    return xp.permute_dims(w, (1, 0, 2, 3)) if taps > 1 else xp.reshape(w, (1, w.shape[0], *w.shape[2:]))
 
 
 def run(
@@ -102,7 +109,7 @@ def run(
     out: Array | None = None,
     last: Finish = PLAIN,
 ) -> Array:
-    """Tiles of the input, (points, tiles, C) @ (points, C, O), tiles of the output."""
+    """Tiles of the input, (points, tiles, C) @ (points, C, O), tiles of the output; a kernel kept may be in blocks."""
     if is_compiled(problem):
         y = (
             empty_like(x, (problem.batch, *problem.outputs, problem.channels_out), x.dtype)
@@ -116,7 +123,9 @@ def run(
     points = w.shape[1]
     m = round(points ** (1 / len(axes))) - 2
     x = tiled(x, [a if i in axes else None for i, a in enumerate(problem.axes)], m, xp)  # (points, N, *n, C)
-    x = transformed(matrix(0, m, len(axes), x.dtype, x), x, "input", xp)
+    shape = x.shape[1:]
+    x = transformed(matrix(0, m, x.dtype, x), x, len(axes), xp, purpose="input")
+    x = xp.reshape(x, (points, *shape))
     y = None
     others = [a for i, a in enumerate(problem.axes) if i not in axes]
     for i, taps in enumerate(product(*map(one_axis_taps, others))):
@@ -127,11 +136,12 @@ def run(
         part = packed(part, (points, prod(shape[1:]), problem.channels_in), "part", xp)
         purpose = "products" if y is None else "term"
         size = (points, part.shape[1], problem.channels_out)
-        term = matmul(part, w[i, ...], xp, spare(purpose, size, part.dtype, part))
+        target = spare(purpose, size, part.dtype, part)
+        term = matmul(part, w[i, ...], xp, target, blocked=w.ndim == 5)
         y = term if y is None else added(y, term, xp)
-    y = xp.reshape(y, (*shape, problem.channels_out))
-    back = matrix(2, m, len(axes), y.dtype, y)
-    y = transformed(back, y, "output" if out is not None else None, xp)  # (results, N, *tiles, O)
+    kept = "output" if out is not None else None
+    y = transformed(matrix(2, m, y.dtype, y), y, len(axes), xp, purpose=kept)
+    y = xp.reshape(y, (m ** len(axes), *shape[1:], problem.channels_out))  # (results, N, *tiles, O)
     y = untiled(y, axes, m, problem.outputs, out, xp)
     return finished(y, last) if problem.fast else y
 

@@ -1,0 +1,231 @@
+"""Products in blocks that BLAS multiplies where they stand: the same numbers, wherever the cuts fall."""
+
+import numpy as np
+import pytest
+import threadpoolctl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xconv
+from cases import numbers
+from compare import assert_close
+from xconv import _blas, _blocks, _products
+from xconv._algorithms import _cost
+from xconv._blas import one_blas_thread, own_threads
+from xconv._blocks import fits, in_blocks, product
+from xconv._namespace import numpy_namespace as xp
+from xconv._products import matmul
+from xconv._scratch import scratch
+
+DTYPES = st.sampled_from(["float32", "float64"])
+
+
+def limited(patch, most):
+    """Blocks of so many multiplications, on any machine; none if zero."""
+    for module in (_blocks, _products, _cost):
+        patch.setattr(module, "small_products", lambda: most)
+
+
+@pytest.fixture(params=[0, 200, 5000, 10**6])
+def small(request, monkeypatch):
+    """How many multiplications are not packed."""
+    limited(monkeypatch, request.param)
+    return request.param
+
+
+@given(
+    st.lists(st.integers(1, 3), max_size=2),
+    st.integers(1, 60),
+    st.integers(1, 80),
+    st.integers(1, 200),
+    st.sampled_from([60, 1000, 20_000, 10**6]),
+    st.booleans(),
+    st.booleans(),
+    DTYPES,
+)
+def test_blocks_make_the_whole(lead, rows, inner, columns, most, shared, gaps, dtype):
+    a = numbers((*lead, rows, inner), dtype, seed=1)
+    b = numbers((inner, columns) if shared else (*lead, inner, columns), dtype, seed=2)
+    expected = a @ b
+    with pytest.MonkeyPatch.context() as patch:
+        limited(patch, most)
+        patch.setattr(_blocks, "SUM", 30)
+        patch.setattr(_blocks, "BAND", 24)
+        patch.setattr(_blocks, "CALL", min(most, 2**15))
+        for right in (b, in_blocks(b)):
+            out = np.full((*lead, rows, columns + 3 * gaps), np.nan, dtype)[..., :columns]
+            assert product(a, right, out, blocked=right.ndim > b.ndim) is out
+            assert_close(out, expected, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
+def test_blocks_of_columns_are_runs_of_memory(small):
+    b = numbers((2, 7, 192), seed=3)
+    blocks = in_blocks(b)
+    if not small:
+        assert blocks is b
+        return
+    assert blocks.shape == (2, 3, 7, 64)
+    assert blocks.flags.c_contiguous
+    assert not np.shares_memory(blocks, b)
+    np.testing.assert_array_equal(np.concatenate(np.moveaxis(blocks, 1, 0), axis=-1), b)
+
+
+@pytest.mark.parametrize(
+    "b", [np.ones((7, 64), "f4"), np.ones((7, 70), "f4"), np.ones((7, 128), "c8"), np.ones((7, 0), "f4"), [1]],
+    ids=["one-block", "no-width", "complex", "nothing", "a-list"],
+)  # fmt: skip
+def test_what_blocks_do_not_pay_for_is_left_as_it_is(monkeypatch, b):
+    limited(monkeypatch, 10**6)
+    assert in_blocks(b) is b
+
+
+def test_only_real_rows_that_are_large_enough_are_cut(monkeypatch):
+    limited(monkeypatch, 1000)
+    a, b = numbers((20, 30)), numbers((30, 40))
+    assert fits(a, b)
+    assert not fits(a[:3], b)
+    assert not fits(a[:, :1], b[:1])  # 800 products
+    assert not fits(a.astype("complex64"), b.astype("complex64"))
+    assert not fits(a.astype("float64"), b)
+    assert not fits(np.asfortranarray(a), b)
+    assert not fits(a, np.asfortranarray(b))
+    long = numbers((20, _blocks.LONG + 1)), numbers((_blocks.LONG + 1, 4))
+    assert not fits(*long)
+    assert fits(np.concatenate([long[0]] * 7), long[1])
+    limited(monkeypatch, 0)
+    assert not fits(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("shape", [(300, 40, 64), (40, 70, 320), (9, 30, 128), (3, 50, 192)])
+def test_shared_out_products_are_cut_as_well(monkeypatch, small, shape, blocked, threads, dtype):
+    """Of any kind: too few for threads, for BLAS's own, for ours."""
+    rows, inner, columns = shape
+    a, b = numbers((rows, inner), dtype, seed=1), numbers((inner, columns), dtype, seed=2)
+    right = in_blocks(b) if blocked else b
+    blocked = right.ndim > 2
+    found = []
+    for large, middling in ((0, 0), (10**9, 0), (0, 10**9)):
+        for name, limit in (("ALONE", 0), ("LARGE", large), ("MIDDLING", middling), ("PIECE", 10_000)):
+            monkeypatch.setattr(_products, name, limit)
+        out = np.full((rows, columns), np.nan, dtype)
+        with xconv.config(threads=threads):
+            assert_close(matmul(a, right, xp, blocked=blocked), a @ b)
+            matmul(a, right, xp, out, blocked=blocked)
+            with scratch():
+                assert_close(matmul(a, right, xp, blocked=blocked), a @ b)
+        found.append(out)
+    for y in found:
+        assert_close(y, a @ b)
+
+
+@pytest.mark.parametrize("name", ["pointwise", "im2col", "winograd"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_plan_keeps_its_kernel_in_blocks(monkeypatch, small, name, groups):
+    if groups > 1 and name != "im2col":
+        pytest.skip("one group only")
+    monkeypatch.setattr(_products, "MIDDLING", 0)
+    size = 1 if name == "pointwise" else 3
+    x, w = numbers((2, 9, 8, 20), seed=1), numbers((size, size, 20 // groups, 256), seed=2)
+    with xconv.config(fast=False):
+        layer = xconv.plan(xconv.conv, x, w, padding=size // 2, groups=groups, algorithm=name)
+        (kernel,) = layer._kernels.values()
+        plain = {"pointwise": 2, "im2col": 2 + (groups > 1), "winograd": 4}[name]
+        assert kernel.weights.ndim == plain + bool(small)
+        expected = xconv.conv(x, w, padding=size // 2, groups=groups, algorithm="direct")
+        assert_close(layer(x), expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(not _blocks.small_products(), reason="BLAS packs every operand here")
+@settings(max_examples=150)
+@given(
+    st.integers(128, 900),
+    st.one_of(st.integers(1, 256), st.integers(1, 70).map(lambda n: 32 * n)),
+    st.integers(2, 300),
+)
+def test_the_threads_of_blas_give_the_same_bits_in_float32(rows, inner, columns):
+    """What `is_middling` rests on, for every size it may leave to them."""
+    a, b = numbers((rows, inner), seed=1), numbers((inner, columns), seed=2)
+    assert _products.is_middling((rows, inner), 2**20 // (rows * inner) + 2, a)
+    found = []
+    for threads in (1, 2, 3, 8):
+        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+            found.append(a @ b)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def test_other_sizes_are_not_left_to_them(monkeypatch):
+    limited(monkeypatch, 10**6)
+    a = numbers((2, 2))
+    assert _products.is_middling((128, 480), 30, a)
+    assert _products.is_middling((4, 128, 480), 30, a)
+    assert _products.is_middling((128, 255), 30, a)
+    assert not _products.is_middling((128, 481), 30, a)
+    assert not _products.is_middling((127, 480), 30, a)
+    assert not _products.is_middling((128, 480), 4, a)
+    assert not _products.is_middling((12800, 480), 1, a)
+    assert not _products.is_middling((12800, 480), 30, a)
+    assert not _products.is_middling((128, 480), 30, a.astype("float64"))
+    limited(monkeypatch, 0)
+    assert not _products.is_middling((128, 480), 30, a)
+
+
+def test_blas_takes_its_own_threads_only_where_nobody_holds_it():
+    with threadpoolctl.threadpool_limits(3, user_api="blas"):
+        assert own_threads(None)
+        assert own_threads(3)
+        assert own_threads(8)
+        assert not own_threads(2)
+        assert not own_threads(1)
+        with one_blas_thread():
+            assert not own_threads(None)
+        assert own_threads(None)
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        assert not own_threads(None)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "expected"),
+    [
+        (["SkylakeX"], 10**6),
+        (["SkylakeX", "Cooperlake"], 10**6),
+        (["Haswell"], 0),
+        (["SkylakeX", "Haswell"], 0),
+        ([None], 0),
+        ([], 0),
+    ],
+)
+def test_only_kernels_that_are_known_are_trusted(monkeypatch, architectures, expected):
+    class Library:
+        def __init__(self, architecture):
+            self.architecture, self.filepath = architecture, "/lib/libblas.so"
+
+    monkeypatch.setattr(_blocks, "libraries", lambda: [Library(name) for name in architectures])
+    assert _blocks.small_products.__wrapped__() == expected
+
+
+def test_of_several_libraries_the_one_that_numpy_brings_counts(monkeypatch):
+    class Library:
+        def __init__(self, folder, architecture):
+            self.filepath, self.architecture = folder + ".libs/libblas.so", architecture
+
+    ours, other = Library(_blocks.numpy_home, "SkylakeX"), Library("/elsewhere/pictures", "Zen")
+    monkeypatch.setattr(_blocks, "libraries", lambda: [other, ours])
+    assert _blocks.small_products.__wrapped__() == 10**6
+
+
+def test_the_libraries_are_those_of_this_process():
+    assert {lib.filepath for lib in _blas.libraries()} <= {
+        info["filepath"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"
+    }
+
+
+def test_a_long_sum_is_as_exact_as_a_short_one(monkeypatch):
+    limited(monkeypatch, 10**6)
+    a, b = numbers((240, 8000), seed=1), numbers((8000, 64), seed=2)
+    exact = a.astype("float64") @ b.astype("float64")
+    error = product(a, b, np.empty((240, 64), "float32")) - exact
+    assert 1e-9 < np.linalg.norm(error) / np.linalg.norm(exact) < 1e-6

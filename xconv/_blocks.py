@@ -1,0 +1,126 @@
+"""Products of NumPy arrays cut into blocks so small that BLAS multiplies them where they stand.
+
+Where BLAS packs every operand (see `small_products`), nothing is cut. The blocks depend on shapes only, never on the
+number of threads: the same bits.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+from xconv._blas import libraries
+from xconv._namespace import Array, NumPyArray, empty_like, numpy_home, numpy_matmul
+from xconv._scratch import spare
+
+SMALL = 10**6  # multiplications: see `small_products`
+UNPACKED = ("SkylakeX", "Cooperlake", "SapphireRapids")  # the kernels of OpenBLAS that do so
+WIDTHS = (64, 96, 48, 32, 16)  # columns of a block: whole vectors, the more of them at a time the better
+ROWS = 12  # of a block, or a multiple: so many fill the registers with any of these widths
+BAND = 20 * ROWS  # rows whose sums are added up chunk by chunk, before the next
+FEWEST = 4  # rows of a product that are worth it
+SUM = 512  # numbers that are added up one after another: the more of them, the more is lost in rounding
+CALL = 2**15  # multiplications of a block, at least: there is a call for each
+LONG = (
+    2048  # numbers of the inner axis; a column longer than that is far apart, and packed sooner than found,
+)
+MANY = 128  # unless so many rows are multiplied by it
+
+
+@lru_cache(maxsize=1)
+def small_products() -> int:
+    """How many multiplications real products may have that BLAS does not pack; 0 where it packs all.
+
+    Most libraries copy both operands before they multiply, into the order of the arithmetic units. OpenBLAS on AVX-512
+    leaves that out up to 100 x 100 x 100, and is then at the speed of those units. See ``sgemm_small_kernel_permit`` in
+    its source, and the same for float64.
+    """
+    found = [lib for lib in libraries() if str(lib.filepath).startswith(numpy_home)] or libraries()
+    return SMALL if found and all(getattr(lib, "architecture", None) in UNPACKED for lib in found) else 0
+
+
+def suits(a: Array) -> bool:
+    """Whether numbers of this kind are multiplied where they stand."""
+    return bool(a.dtype.kind == "f" and a.itemsize in (4, 8) and small_products())
+
+
+def fits(a: Array, b: Array) -> bool:
+    """Whether to cut this product: both operands row by row, and not so small that it is one block."""
+    return bool(
+        a.dtype == b.dtype
+        and suits(a)
+        and a.ndim > 1
+        and a.strides[-1] == b.strides[-1] == a.itemsize
+        and a.shape[-2] >= (FEWEST if a.shape[-1] <= LONG else MANY)
+        and a.shape[-2] * a.shape[-1] * b.shape[-1] > small_products()
+    )
+
+
+def in_blocks(b: Array) -> Array:
+    """(..., K, N) as blocks of columns (..., N / n, K, n), each a run of memory, if that pays; else as it is.
+
+    A copy, for what is multiplied from the right time and again.
+    """
+    if type(b) is not NumPyArray or not suits(b):
+        return b
+    *lead, inner, columns = b.shape
+    width = next((width for width in WIDTHS if columns % width == 0), columns)
+    if width == columns or not columns:
+        return b
+    blocks = b.reshape(*lead, inner, columns // width, width).swapaxes(-3, -2)
+    kept = empty_like(b, blocks.shape, b.dtype)
+    kept[...] = blocks
+    return kept
+
+
+def product(a: Array, b: Array, out: Array, *, blocked: bool = False) -> Array:
+    """``a @ b`` in ``out``, of this thread: (..., P, K) @ (..., K, N), or @ (..., N / n, K, n) if ``blocked``."""
+    if blocked:
+        _in_chunks(a, b, out)
+        return out
+    columns = b.shape[-1]
+    width = next((width for width in WIDTHS[:-1] if columns % width == 0), min(columns, WIDTHS[0]))
+    while width < columns and a.shape[-2] * a.shape[-1] * width < CALL:
+        width = min(2 * width, columns)
+    whole = columns // width * width
+    blocks = b[..., :whole].reshape(*b.shape[:-1], whole // width, width).swapaxes(-3, -2)
+    _in_chunks(a, blocks, out[..., :whole])
+    if whole < columns:  # what does not fill a block is one of its own, or more
+        product(a, b[..., whole:], out[..., whole:])
+    return out
+
+
+def _in_chunks(a: Array, b: Array, out: Array) -> None:
+    """The inner axis in parts that are added up, so short that a block of some rows is small enough, and exact."""
+    inner, width = b.shape[-2:]
+    rows = max(min(a.shape[-2], ROWS), 1)
+    chunks = max(-(-rows * inner * width // small_products()), -(-inner // SUM), 1)
+    if chunks == 1:
+        _rows_by_blocks(a, b, out)
+        return
+    edges = [inner * i // chunks for i in range(chunks + 1)]
+    for first in range(0, a.shape[-2], BAND):
+        band, target = a[..., first : first + BAND, :], out[..., first : first + BAND, :]
+        _rows_by_blocks(band[..., : edges[1]], b[..., : edges[1], :], target)
+        term = spare("chunk", target.shape, target.dtype, target)
+        term = empty_like(target, target.shape, target.dtype) if term is None else term
+        for start, stop in pairwise(edges[1:]):
+            target += _rows_by_blocks(band[..., start:stop], b[..., start:stop, :], term)
+
+
+def _rows_by_blocks(a: Array, b: Array, out: Array) -> Array:
+    """(..., P, K) @ (..., N / n, K, n), so many rows at a time that a block is small enough."""
+    count, inner, width = b.shape[-3:]
+    rows, most = a.shape[-2], small_products() // max(inner * width, 1)
+    size = max(min(most // ROWS * ROWS if most >= ROWS else most, rows), 1)
+    full = rows // size * size
+    if full > size and 0 < rows - full <= most - size:
+        full -= size  # the last one takes what is left
+    target = out.reshape(*out.shape[:-1], count, width)
+    if full:
+        left = a[..., :full, :].reshape(*a.shape[:-2], full // size, 1, size, inner)
+        place = target[..., :full, :, :].reshape(*out.shape[:-2], full // size, size, count, width)
+        numpy_matmul(left, b if b.ndim == 3 else b[..., None, :, :, :], place.swapaxes(-3, -2))
+    if full < rows:
+        numpy_matmul(a[..., None, full:, :], b, target[..., full:, :, :].swapaxes(-3, -2))
+    return out
