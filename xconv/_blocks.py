@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import pairwise
+from math import prod
 
 from xconv._blas import libraries
 from xconv._namespace import Array, NumPyArray, empty_like, numpy_home, numpy_matmul
@@ -17,7 +18,7 @@ SMALL = 10**6  # multiplications: see `small_products`
 UNPACKED = ("SkylakeX", "Cooperlake", "SapphireRapids")  # the kernels of OpenBLAS that do so
 WIDTHS = (64, 96, 48, 32, 16)  # columns of a block: whole vectors, the more of them at a time the better
 ROWS = 12  # of a block, or a multiple: so many fill the registers with any of these widths
-BAND = 20 * ROWS  # rows whose sums are added up chunk by chunk, before the next
+BAND = 2**19  # sums that are added up chunk by chunk, before the next
 FEWEST = 4  # rows of a product that are worth it
 SUM = 512  # numbers that are added up one after another: the more of them, the more is lost in rounding
 CALL = 2**15  # multiplications of a block, at least: there is a call for each
@@ -99,8 +100,9 @@ def _in_chunks(a: Array, b: Array, out: Array) -> None:
         _rows_by_blocks(a, b, out)
         return
     edges = [inner * i // chunks for i in range(chunks + 1)]
-    for first in range(0, a.shape[-2], BAND):
-        band, target = a[..., first : first + BAND, :], out[..., first : first + BAND, :]
+    height = max(BAND // max(prod(out.shape[:-2]) * out.shape[-1], 1) // ROWS, 1) * ROWS
+    for first in range(0, a.shape[-2], height):
+        band, target = a[..., first : first + height, :], out[..., first : first + height, :]
         _rows_by_blocks(band[..., : edges[1]], b[..., : edges[1], :], target)
         term = spare("chunk", target.shape, target.dtype, target)
         term = empty_like(target, target.shape, target.dtype) if term is None else term

@@ -33,6 +33,7 @@ NORM = (
 STRIDED = 6  # bytes of traffic for a byte of channels, which are moved in front of the blocks and back
 SETUP = 20_000  # bytes of traffic in the time that NumPy takes to begin the transforms of one row of lines
 START = 25  # array operations in the time that a tile takes before its first transform
+KERNELS = 1.5  # bytes of traffic for a byte of the products: their kernels are too many for a cache
 STAGE = 1.3  # bytes of traffic for a byte in one of the log2(length) stages of a transform
 
 
@@ -84,7 +85,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
         calls += 2 * rounds * inputs
     else:  # a multiplication and an addition of complex numbers are eight of real ones
         flops = (2 if problem.kind == "complex" else 8) * count * frequencies * inputs * problem.channels_out
-        moved += matmul_bytes(together, inputs, outputs, number, rounds * groups * frequencies, packed=True)
+        products = matmul_bytes(together, inputs, outputs, number, packed=True)
+        moved += int(KERNELS * rounds * groups * frequencies * products)
         moved += 4 * count * frequencies * channels * number
         calls += rounds * groups * frequencies // 8  # their products are small, and come one after the other
     kernels = inputs * problem.channels_out
