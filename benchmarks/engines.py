@@ -83,7 +83,7 @@ def makers(layer: Layer, arrays: list[np.ndarray], *, fast: bool = False) -> dic
     """What makes each of the calls below; elsewhere than in convolutions a plan has nothing to prepare."""
     plain, bound = (FAST, FAST_BOUND) if fast else (PLAIN, BOUND)
     made = {plain: partial(plain_call, layer, arrays, fast=fast)}
-    if layer.op in ("conv", "conv_transpose"):
+    if layer.op in ("conv", "conv_transpose", "dense"):
         made[bound] = partial(bound_call, layer, arrays, fast=fast)
     return made
 

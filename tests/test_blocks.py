@@ -79,6 +79,14 @@ def test_what_blocks_do_not_pay_for_is_left_as_it_is(monkeypatch, b):
     assert in_blocks(b) is b
 
 
+@pytest.mark.parametrize(
+    ("columns", "width"), [(128, 64), (192, 64), (288, 96), (144, 48), (160, 32), (112, 16), (1000, 40)]
+)
+def test_a_width_that_divides_the_columns_is_found(monkeypatch, columns, width):
+    limited(monkeypatch, 10**6)
+    assert in_blocks(np.ones((3, columns), "f4")).shape == (columns // width, 3, width)
+
+
 def test_only_real_rows_that_are_large_enough_are_cut(monkeypatch):
     limited(monkeypatch, 1000)
     a, b = numbers((20, 30)), numbers((30, 40))
@@ -149,12 +157,14 @@ def test_the_threads_of_blas_give_the_same_bits_in_float32(rows, inner, columns)
     """What `is_middling` rests on, for every size it may leave to them."""
     a, b = numbers((rows, inner), seed=1), numbers((inner, columns), seed=2)
     assert _products.is_middling((rows, inner), 2**20 // (rows * inner) + 2, a)
+    turned, stood = np.asfortranarray(a), np.asfortranarray(b)
     found = []
     for threads in (1, 2, 3, 8):
         with threadpoolctl.threadpool_limits(threads, user_api="blas"):
-            found.append(a @ b)
-    for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
+            found.append([a @ b, turned @ b, a @ stood, turned @ stood, a @ a.T])
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(other, one)
 
 
 def test_other_sizes_are_not_left_to_them(monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import xconv
 from cases import numbers, pytest_generate_tests, thinned  # noqa: F401
 from compare import assert_close
+from xconv import _blocks, _products
 from xconv._algorithms import ALGORITHMS, FACTORED
 from xconv._engine import KERNELS
 from xconv._explain import PLANNED
@@ -74,6 +75,9 @@ CALLS = {
         ((numbers((3,), seed=8), numbers((2,), seed=9)),),
         {"axes": (2, 1)},
     ),
+    "dense": (xconv.dense, X, (W[0, 0], B), {"activation": "relu"}),
+    "dense-wide": (xconv.dense, X, (numbers((4, 192), seed=10),), {}),
+    "dense-integers": (xconv.dense, X[0, 0].astype("int8"), (W[0, 0].astype("int8"),), {}),
     "correlate": (xconv.correlate, X, (numbers((3, 2, 2), seed=7),), {"axes": (0, 1, 3), "mode": "same"}),
 }
 
@@ -344,3 +348,18 @@ def test_a_call_takes_its_input_by_position_only():
         layer(x=X)
     with pytest.raises(TypeError):
         layer(X, W)
+
+
+def test_a_dense_layer_keeps_its_matrix_in_blocks(monkeypatch):
+    """Whatever the number of rows, it is laid out once."""
+    for module in (_blocks, _products):
+        monkeypatch.setattr(module, "small_products", lambda: 5000)
+    w, b = numbers((40, 192), seed=1), numbers((192,), seed=2)
+    layer = xconv.plan(xconv.dense, (3, 40), w, b, activation="relu")
+    assert layer.algorithm == "pointwise"
+    (kernel,) = layer._kernels.values()
+    assert kernel.weights.shape == (3, 40, 64)
+    for shape in ((40,), (1, 40), (3, 40), (2, 9, 40), (0, 40)):
+        x = numbers(shape, seed=3)
+        assert_close(layer(x), xconv.dense(x, w, b, activation="relu"), rtol=1e-5)
+    assert list(layer._kernels.values()) == [kernel]

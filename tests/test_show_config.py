@@ -105,6 +105,12 @@ def test_the_blas_that_numpy_uses_is_found(capsys, monkeypatch):
     for info in infos:  # there may be several of one name
         assert any(info["version"] in line for line in lines if line.strip().startswith(info["internal_api"]))
     assert infos
+    for most, text in (
+        (10**6, "in blocks of up to 1,000,000 multiplications, where they stand"),
+        (0, "packed"),
+    ):
+        monkeypatch.setattr(_show, "small_products", lambda most=most: most)
+        assert shown(capsys)["BLAS"]["products"] == text
     monkeypatch.setattr(_show, "threadpool_info", lambda: [{"user_api": "openmp"}])
     assert list(shown(capsys)["BLAS"]) == ["none"]
 

@@ -65,7 +65,8 @@ def in_blocks(b: Array) -> Array:
     if type(b) is not NumPyArray or not suits(b):
         return b
     *lead, inner, columns = b.shape
-    width = next((width for width in WIDTHS if columns % width == 0), columns)
+    widths = (*WIDTHS, *range(88, 16, -8))  # whole vectors, or whole halves of them
+    width = next((width for width in widths if columns % width == 0), columns)
     if width == columns or not columns:
         return b
     blocks = b.reshape(*lead, inner, columns // width, width).swapaxes(-3, -2)

@@ -67,7 +67,7 @@ def plan(function: Callable[..., Any], x: Any, /, *others: Any, **options: Any) 
     Parameters
     ----------
     function : callable
-        A convolution, a transposed convolution, a filter, a pool over windows, `unfold` or `fold`.
+        A convolution, a transposed convolution, a filter, a pool over windows, `unfold`, `fold` or `dense`.
     x : array, or shape
         The input that is expected; of a shape, in the dtype of the weights. Other shapes can be given later; for the
         last eight, what has been made ready is kept.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from xconv._activations import named_activation
 from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import finish
+from xconv._engine import finish, right_operand
 from xconv._errors import door, refuse
 from xconv._namespace import Array, DType, inspect
 from xconv._products import matmul
@@ -45,7 +45,7 @@ def dense(
     ValueError, TypeError
         Before anything is computed, with the argument, its value, the rule, and the call.
     """
-    xp, _ = inspect({"b": b}, x=x, w=w)
+    xp, traits = inspect({"b": b}, x=x, w=w)
     if x.ndim < 1:
         refuse("x", list(x.shape), "have at least one axis, of features")
     if w.ndim != 2:
@@ -58,8 +58,9 @@ def dense(
     dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, max(inputs, 1))
     check_bias_dtype(xp, b, dtypes.result)
     function = named_activation(activation, dtype_kind(xp, dtypes.result))
-    x, w = (xp.astype(a, dtypes.compute, copy=False) for a in (x, w))
-    y = matmul(xp.reshape(x, (1, inputs)) if x.ndim == 1 else x, w, xp)
+    w = right_operand(w, x.shape[:-1], dtypes, xp, traits)
+    x = xp.astype(x, dtypes.compute, copy=False)
+    y = matmul(xp.reshape(x, (1, inputs)) if x.ndim == 1 else x, w, xp, blocked=w.ndim == 3)
     if x.ndim == 1:
         y = xp.reshape(y, (outputs,))
     return finish(y, b, function, dtypes.result, xp)

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import product
+from math import prod
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from xconv._algorithms import ALGORITHMS, FACTORED, FINISHING, Algorithm, kept
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, dtype_kind, itemsize
 from xconv._finish import PLAIN, Finish
-from xconv._geometry import ConvProblem, WindowProblem, materialised
+from xconv._geometry import Axis, ConvProblem, WindowProblem, materialised
 from xconv._layout import Layout
 from xconv._machine import cores
 from xconv._movers import biased, block, finished, interleaved, ready_to_add
@@ -233,6 +234,27 @@ def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: 
                 kernels.pop(next(iter(kernels)))
             kernels[key] = kernel
     return kernel
+
+
+def right_operand(w: Array, lead: tuple[int, ...], dtypes: SumDTypes, xp: Namespace, traits: Traits) -> Array:
+    """The matrix (I, O) that rows (*lead, I) are multiplied by, in the dtype of the products, or what a plan has kept.
+
+    To the planner it is a kernel of one element.
+    """
+    kernels = in_use.get()
+    if kernels is None and not _only_plan.get():
+        return xp.astype(w, dtypes.compute, copy=False)
+    problem = ConvProblem(prod(lead), (Axis(1, 1),), *w.shape)
+    problem = replace(typed(problem, dtypes, 0, xp, cast=False), fast=False)
+    plan = plan_conv(problem, traits, settings(), "pointwise", bound=kernels is not None)
+    if kernels is None or traits.chunked:
+        w = xp.astype(w, dtypes.compute, copy=False)
+    else:
+        in_use.set(None)  # as above
+        w = bound_kernel(plan, w, dtypes.compute, kernels, xp).weights
+    if _only_plan.get():
+        raise Planned(plan)
+    return w
 
 
 def multiplied(factors: tuple[Array | None, ...], problem: ConvProblem, xp: Namespace) -> Array:

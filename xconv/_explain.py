@@ -9,6 +9,7 @@ from typing import Any
 from xconv._adaptive import adaptive_avg_pool, adaptive_max_pool
 from xconv._algorithms import compiled_movers
 from xconv._conv import conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv
+from xconv._dense import dense
 from xconv._engine import Planned, only_plan
 from xconv._errors import door, refuse
 from xconv._filter import convolve, correlate
@@ -37,7 +38,7 @@ PLANNED: tuple[Callable[..., Any], ...] = (
     *(conv, conv1d, conv2d, conv3d, conv_general, depthwise_conv, separable_conv),
     *(conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d, unfold, fold),
     *(max_pool, max_pool1d, max_pool2d, max_pool3d, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d),
-    *(lp_pool, adaptive_max_pool, adaptive_avg_pool, reduce_window, convolve, correlate),
+    *(lp_pool, adaptive_max_pool, adaptive_avg_pool, reduce_window, convolve, correlate, dense),
 )
 
 
@@ -74,7 +75,7 @@ def explain(function: Callable[..., Any], /, *arguments: Any, **options: Any) ->
     Parameters
     ----------
     function : callable
-        A convolution, a transposed convolution, a filter, a pool over windows, `unfold` or `fold`.
+        A convolution, a transposed convolution, a filter, a pool over windows, `unfold`, `fold` or `dense`.
     *arguments, **options
         What it would be called with. The first may be a shape instead of an array; its dtype is then that of the next.
 

@@ -23,9 +23,7 @@ from xconv._threads import run_all
 ALONE = 2**18  # multiplications up to which BLAS itself stays on one thread
 LARGE = 10**7  # that are worth waking other threads for
 PIECE = 10**8  # in a piece
-MIDDLING = (
-    6 * 10**7
-)  # up to which the threads of BLAS itself are the better ones, sooner at work than others,
+MIDDLING = 6 * 10**7  # up to which BLAS does better with threads of its own, which are sooner at work,
 TALL = 128  # for so many rows: fewer leave it more to pack than to multiply
 UNCUT = 256  # numbers of an inner axis that BLAS certainly leaves in one
 VECTOR = 16  # numbers
@@ -42,12 +40,16 @@ def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None, *, block
     if b.ndim not in (2, a.ndim) and not blocked:
         with one_blas_thread():
             return numpy_matmul(a, b)
-    shape = (*a.shape[:-1], b.shape[-3] * b.shape[-1] if blocked else b.shape[-1])
+    columns = b.shape[-3] * b.shape[-1] if blocked else b.shape[-1]
+    if a.ndim > 2 and b.ndim == 2 + blocked and out is None and a.flags.c_contiguous and a.size:
+        y = matmul(a.reshape(-1, a.shape[-1]), b, xp, blocked=blocked)  # longer, and only one
+        return y.reshape(*a.shape[:-1], columns)
+    shape = (*a.shape[:-1], columns)
     if out is not None:
         out = out.reshape(shape) if out.flags.c_contiguous else out if _has_rows(out, shape) else None
     products = prod(shape) * a.shape[-1]
     work = products * max(FEW // max(a.shape[-2], 1), 1)
-    middling = not blocked and not in_tiles() and is_middling(a.shape, b.shape[-1], a)
+    middling = not blocked and not in_tiles() and is_middling(a.shape, columns, a)
     if blocked or (work > ALONE and not middling and fits(a, b)):
         out = empty_like(a, shape, a.dtype) if out is None else out
         return _in_cuts(a, b, out, products, blocked=blocked)

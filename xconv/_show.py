@@ -11,6 +11,7 @@ from pkgutil import iter_modules
 from threadpoolctl import threadpool_info
 
 from xconv import _bridges
+from xconv._blocks import small_products
 from xconv._config import settings
 from xconv._errors import door
 from xconv._machine import cache_bytes, cores, cpu_model
@@ -56,8 +57,8 @@ def _sections() -> Iterator[Section]:
 
 
 def _blas() -> list[tuple[str, str]]:
-    """The BLAS libraries that are loaded, and how many threads each would use."""
-    return [
+    """The BLAS libraries that are loaded, how many threads each would use, and what NumPy's does with products."""
+    found = [
         (
             str(info["internal_api"]),
             f"{info['version']}, {info.get('architecture')}, threads {info['num_threads']}",
@@ -65,6 +66,9 @@ def _blas() -> list[tuple[str, str]]:
         for info in threadpool_info()
         if info["user_api"] == "blas"
     ]
+    most = small_products()
+    done = f"in blocks of up to {most:,} multiplications, where they stand" if most else "packed"
+    return [*found, ("products", done)] if found else []
 
 
 def _installed(names: tuple[str, ...]) -> list[tuple[str, str]]:

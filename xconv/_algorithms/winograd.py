@@ -38,7 +38,7 @@ def why_not(problem: ConvProblem, traits: Traits) -> str | None:
 
 
 def cost(problem: ConvProblem, traits: Traits) -> Cost:
-    """The transforms cost about as much for each channel as 40 channels do in the products."""
+    """The transforms cost about as much for each channel as 20 channels do in the products."""
     axes, m = _transformed(problem), _outputs(problem)
     points, results = (m + 2) ** len(axes), m ** len(axes)
     inputs, outputs, size = problem.channels_in, problem.channels_out, problem.itemsize
