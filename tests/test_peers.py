@@ -70,7 +70,7 @@ def compare_with(name, layer, formats):
 def test_every_way_of_xconv_agrees(layer):
     arrays = engines.operands(layer, batch=2)
     plain, *others = engines.xconv_calls(layer, arrays).values()
-    assert len(others) == (layer.op in ("conv", "conv_transpose"))
+    assert len(others) == (layer.op in ("conv", "conv_transpose", "dense"))
     others += engines.xconv_calls(layer, arrays, fast=True).values()
     for other in others:
         assert measuring.relative_error(other(), plain()) <= measuring.LIMIT
