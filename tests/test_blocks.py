@@ -145,7 +145,6 @@ def test_a_plan_keeps_its_kernel_in_blocks(monkeypatch, small, name, groups):
         assert_close(layer(x), expected, rtol=1e-5)
 
 
-@pytest.mark.skipif(not _blocks.small_products(), reason="BLAS packs every operand here")
 @settings(max_examples=150)
 @given(
     st.integers(128, 900),
@@ -155,7 +154,10 @@ def test_a_plan_keeps_its_kernel_in_blocks(monkeypatch, small, name, groups):
 def test_the_threads_of_blas_give_the_same_bits_in_float32(rows, inner, columns):
     """What `is_middling` rests on, for every size it may leave to them."""
     a, b = numbers((rows, inner), seed=1), numbers((inner, columns), seed=2)
-    assert _products.is_middling((rows, inner), 2**20 // (rows * inner) + 2, a)
+    left = _products.is_middling((rows, inner), 2**20 // (rows * inner) + 2, a)
+    assert left == bool(_blocks.small_products())
+    if not left:  # another BLAS, which is not asked
+        return
     turned, stood = np.asfortranarray(a), np.asfortranarray(b)
     found = []
     for threads in (1, 2, 3, 8):
