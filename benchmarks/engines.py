@@ -80,7 +80,7 @@ def bound_call(layer: Layer, arrays: list[np.ndarray], *, fast: bool = False) ->
 
 
 def makers(layer: Layer, arrays: list[np.ndarray], *, fast: bool = False) -> dict[str, Callable[[], Call]]:
-    """What makes each of the calls below; a plan of anything but a convolution or a dense layer has nothing to prepare."""
+    """What makes each of the calls below; but for convolutions and dense layers a plan has nothing to prepare."""
     plain, bound = (FAST, FAST_BOUND) if fast else (PLAIN, BOUND)
     made = {plain: partial(plain_call, layer, arrays, fast=fast)}
     if layer.op in ("conv", "conv_transpose", "dense"):
