@@ -355,6 +355,11 @@ def test_a_dense_layer_keeps_its_matrix_in_blocks(monkeypatch):
     for module in (_blocks, _products):
         monkeypatch.setattr(module, "small_products", lambda: 5000)
     w, b = numbers((40, 192), seed=1), numbers((192,), seed=2)
+    with xconv.config(fast=False):
+        keeps_blocks(w, b)
+
+
+def keeps_blocks(w, b):
     layer = xconv.plan(xconv.dense, (3, 40), w, b, activation="relu")
     assert layer.algorithm == "pointwise"
     (kernel,) = layer._kernels.values()

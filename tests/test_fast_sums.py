@@ -3,6 +3,7 @@
 import itertools
 import math
 import threading
+from contextlib import nullcontext
 from unittest import mock
 
 import numpy as np
@@ -12,13 +13,17 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
+from numba import njit
+
 import reference
 import xconv
 from cases import EXACT, data_to, kernel_to, numbers, small_integers, willing
 from compare import assert_close, assert_same
 from xconv import _engine, _scratch, _tiles
 from xconv._algorithms._filtering import MATRICES
-from xconv._bridges.numba import direct, sharing, winograd
+from xconv._bridges.numba import crew, direct, sharing, winograd
+from xconv._bridges.numba.crew import lead
+from xconv._bridges.numba.crew import piece as crew_piece
 from xconv._bridges.numba.vectors import MOST, WIDTH
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis
@@ -151,11 +156,12 @@ def test_weights_that_lie_as_wanted_are_not_copied():
 # -------------------------------------------------------------------------------------------------- direct: the grid
 
 
-def convolve(x, w, axes, groups, layout="plain", finish=PLAIN, chunk=None):
+def convolve(x, w, axes, groups, layout="plain", finish=PLAIN, chunk=None, *, raw=False):
     """The compiled direct sum of a padded block, in a result that lies in memory as the layout says."""
+    weights = np.moveaxis(w.reshape(-1, groups, w.shape[-1] // groups), 1, 0) if raw else packed(w, groups)
     place = target((len(x), *(a.output for a in axes), w.shape[-1]), x.dtype, layout)
     with mock.patch.object(direct, "CHUNK", chunk or direct.CHUNK):
-        y = direct.convolved(x, packed(w, groups), axes, w.shape[-1] // groups, place.array, finish)
+        y = direct.convolved(x, weights, axes, w.shape[-1] // groups, place.array, finish)
     assert y is place.array
     return place
 
@@ -201,9 +207,12 @@ def blocks(draw):
     st.booleans(),
     BOUNDS,
     st.sampled_from([None, 1, 64 * 20, 256 * 33]),
+    st.booleans(),
     st.integers(0, 99),
 )
-def test_direct_sums_are_exact(case, groups, inputs, outputs, dtype, layouts, with_bias, bounds, chunk, seed):
+def test_direct_sums_are_exact(
+    case, groups, inputs, outputs, dtype, layouts, with_bias, bounds, chunk, raw, seed
+):
     batch, axes = case
     x = surrounded(whole_numbers(seed, (batch, *(a.size for a in axes), groups * inputs), dtype), layouts[0])
     w = whole_numbers(seed + 1, (*(a.window for a in axes), inputs, groups * outputs), dtype)
@@ -213,7 +222,7 @@ def test_direct_sums_are_exact(case, groups, inputs, outputs, dtype, layouts, wi
         None if layouts[2] is None else surrounded(whole_numbers(seed + 3, shape, dtype), layouts[2]),
         *bounds,
     )
-    place = convolve(x, w, axes, groups, layouts[1], finish, chunk)
+    place = convolve(x, w, axes, groups, layouts[1], finish, chunk, raw=raw)
     place.check(exactly, finished(summed(x, w, axes, groups), finish))
 
 
@@ -228,9 +237,29 @@ def test_every_number_of_pixels_meets_every_width_of_a_block(dtype, vectors):
             whole_numbers(2, (1, 20, vectors * lanes - missing), dtype),
         )
         r = whole_numbers(3, (1, pixels, w.shape[-1]), dtype)
-        for chunk, finish in ((None, PLAIN), (1, Finish(None, r, -20.0, 30.0))):
-            place = convolve(x, w, (Axis(pixels, 1),), 1, "part", finish, chunk)
+        for chunk, finish, raw in (
+            (None, PLAIN, False),
+            (1, Finish(None, r, -20.0, 30.0), False),
+            (1, PLAIN, True),
+        ):
+            place = convolve(x, w, (Axis(pixels, 1),), 1, "part", finish, chunk, raw=raw)
             place.check(exactly, finished(x.astype("float64") @ w[0].astype("float64"), finish))
+
+
+@pytest.mark.parametrize("pixels", [direct.RAW, direct.RAW + 1])
+@pytest.mark.parametrize("kept", [False, True])
+def test_weights_are_packed_on_the_way_for_few_pixels_and_at_once_for_more(monkeypatch, pixels, kept):
+    packed = []
+    monkeypatch.setattr(
+        direct,
+        "packed_rows",
+        lambda w, *, keep, of=direct.packed_rows: packed.append(keep) or of(w, keep=keep),
+    )
+    x, w = whole_numbers(1, (1, pixels, 9), "float32"), whole_numbers(2, (1, 9, 150), "float32")
+    with scratch() if kept else nullcontext():
+        place = convolve(x, w, (Axis(pixels, 1),), 1, raw=True)
+    assert packed == [False] * (pixels > direct.RAW)
+    place.check(exactly, x.astype("float64") @ w[0].astype("float64"))
 
 
 @settings(max_examples=50)
@@ -492,6 +521,28 @@ def test_padding_stays_zero_whatever_was_convolved_before():
 # ---------------------------------------------------------------------------------------------------- shared out
 
 
+@njit(nogil=True)
+def _counted(first, last, times, pieces):
+    """How often each of the numbers was met, and where the pieces end, by where they begin."""
+    for i in range(first, last):
+        times[i] += 1
+    if first < last:
+        pieces[first] = last
+
+
+@njit(nogil=True)
+def counted(crew, size, count, unit, helpers, *arguments):
+    function, job = crew_piece(_counted, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
+
+
+def count(size, multiplications, unit):
+    """The times that each number is met when such work is shared out, and the pieces, in order."""
+    times, pieces = np.zeros(size, np.int64), np.zeros(size + 1, np.int64)
+    sharing.shared(counted, size, multiplications, unit, (times, pieces))
+    return times, [(int(i), int(pieces[i])) for i in np.flatnonzero(pieces)]
+
+
 @settings(max_examples=200)
 @given(
     st.integers(0, 3000),
@@ -503,54 +554,22 @@ def test_padding_stays_zero_whatever_was_convolved_before():
 @example(25, 24, sharing.WORTH, 2)
 @example(24, 24, sharing.WORTH, 2)
 def test_work_is_shared_out_once(size, unit, multiplications, threads):
-    done, guard = [], threading.Lock()
-
-    def work(start, stop):
-        with guard:
-            done.append((start, stop))
-
     with xconv.config(threads=threads):
-        sharing.shared(work, size, multiplications, unit)
-    done.sort()
-    assert [start for start, _ in done] == [0, *(stop for _, stop in done[:-1])]
-    assert done[-1][1] == size
-    assert all(start % unit == 0 for start, _ in done)
-    assert all(start < stop for start, stop in done) or size == 0
-    if size <= unit or multiplications < sharing.WORTH:
-        assert len(done) == 1
-    else:
-        units = -(-size // unit)
-        assert len(done) >= min(2, units)
-        assert len(done) <= min(64, units)
-
-
-def test_pieces_do_not_depend_on_the_threads():
-    found = []
-    for threads in (1, 2, 5):
-        done = []
-        with xconv.config(threads=threads):
-            sharing.shared(lambda start, stop, done=done: done.append((start, stop)), 1000, 10**9, 24)
-        found.append(sorted(done))
-    assert found[0] == found[1] == found[2]
-    assert len(found[0]) > 10
+        times, pieces = count(size, multiplications, unit)
+    assert (times == 1).all()
+    assert [start for start, _ in pieces] == [0, *(stop for _, stop in pieces[:-1])][: len(pieces)]
+    assert all(start % unit == 0 for start, _ in pieces)
+    if size <= unit or multiplications < sharing.WORTH or threads == 1:
+        assert len(pieces) == min(size, 1)
+    elif not crew._crew.taken.locked():
+        assert 2 <= len(pieces) <= min(sharing.MOST, -(-size // unit))
 
 
 def test_work_in_tiles_is_not_shared_out_again():
-    done = []
-    with scratch():
+    with scratch(), xconv.config(threads=2):
         assert not sharing.is_large(10**12)
-        sharing.shared(lambda *piece: done.append(piece), 1000, 10**12)
-    assert done == [(0, 1000)]
+        assert count(1000, 10**12, 1)[1] == [(0, 1000)]
     assert sharing.is_large(10**12)
-
-
-def test_an_error_in_a_piece_is_raised():
-    def work(start, stop):
-        if start:
-            raise ArithmeticError("not this one")
-
-    with pytest.raises(ArithmeticError, match="not this one"):
-        sharing.shared(work, 1000, 10**9)
 
 
 # how it is split: axes, groups, channels in and out of a group
@@ -568,13 +587,11 @@ def pieces(monkeypatch):
         monkeypatch.setattr(sharing, name, 1)
     seen = []
 
-    def noted(work, size, multiplications, unit=1):
-        count = []
-        sharing.shared(lambda a, b: (count.append(a), work(a, b)), size, multiplications, unit)
-        seen.append((size, len(count)))
+    def noted(work, size, count, unit, helpers, arguments):
+        seen.append((size, count if helpers else 1))
+        crew.run(work, size, count, unit, helpers, arguments)
 
-    monkeypatch.setattr(direct, "shared", noted)
-    monkeypatch.setattr(winograd, "shared", noted)
+    monkeypatch.setattr(sharing, "run", noted)
     return seen
 
 
@@ -591,13 +608,13 @@ def test_the_bits_do_not_depend_on_how_the_work_is_split(pieces, monkeypatch, na
         shared = convolve(x, w, axes, groups, "part", finish, chunk)
         sizes = {
             "pixels": math.prod(shape[:-1]),
-            "outputs": -(-outputs // (WIDTH // 4)) * (WIDTH // 4),
+            "outputs": outputs,
             "groups": groups,
         }
-        assert [size for size, count in pieces if count > 1] == [sizes[name]]
+        assert [size for size, count in pieces[1:] if count > 1] == [sizes[name]] * (threads > 1)
         monkeypatch.setattr(sharing, "WORTH", INFINITE)
         whole = convolve(x, w, axes, groups, "part", finish, chunk)
-    assert len(pieces) == 1
+    assert [count for _, count in pieces[2:]] == [1, 1]  # packing and sums
     assert_same(shared.whole, whole.whole)
     assert_close(whole.array, finished(summed(x, w, axes, groups), finish), rtol=1e-5)
 
@@ -610,9 +627,8 @@ def test_the_bits_of_winograd_do_not_either(pieces, monkeypatch, m, threads):
     finish = Finish(numbers((70,)), numbers((2, 3, 13, 15, 70), seed=1), 0.0)
     with xconv.config(threads=threads):
         shared = winograd_sum(x, w, axes, m, "part", finish)
-        assert [count > 1 for _, count in pieces] == [
-            True
-        ] * 4  # the kernel, the inputs, the products, the outputs
+        # the kernel, the inputs, the products, the outputs
+        assert [count > 1 for _, count in pieces] == [threads > 1] * 4
         monkeypatch.setattr(sharing, "WORTH", INFINITE)
         assert_same(winograd_sum(x, w, axes, m, "part", finish).whole, shared.whole)
 

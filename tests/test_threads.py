@@ -755,9 +755,15 @@ def test_those_calls_are_shared_out(eager, monkeypatch):
         counts[-1] = max(counts[-1], len(tasks) if threads > 1 else 0)
         run_all(iter(tasks), threads, around, *hold)
 
-    for module in ("xconv._tiles", "xconv._bridges.numba.sharing"):
-        if module in sys.modules:  # the second only where there are compiled movers
-            monkeypatch.setattr(f"{module}.run_all", counted)
+    monkeypatch.setattr("xconv._tiles.run_all", counted)
+    if "xconv._bridges.numba.sharing" in sys.modules:  # where there are compiled movers
+        run = sys.modules["xconv._bridges.numba.crew"].run
+
+        def led(work, size, count, unit, helpers, arguments):
+            counts[-1] = max(counts[-1], count if helpers else 0)
+            run(work, size, count, unit, helpers, arguments)
+
+        monkeypatch.setattr("xconv._bridges.numba.sharing.run", led)
     for name, call in CALLS.items():
         counts.append(0)
         call()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 from xconv._activations import named_activation
-from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import finish, right_operand
+from xconv._config import Settings, settings
+from xconv._dtypes import SumDTypes, check_bias_dtype, dtype_kind, sum_dtypes
+from xconv._engine import Ready, execute, finish, in_use, ready, right_operand
 from xconv._errors import door, refuse
-from xconv._namespace import Array, DType, inspect
+from xconv._geometry import Axis, ConvProblem
+from xconv._namespace import Array, DType, Namespace, inspect, is_compiled
+from xconv._plan import plan_cache
 from xconv._products import matmul
 
 
@@ -58,12 +62,35 @@ def dense(
     dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, max(inputs, 1))
     check_bias_dtype(xp, b, dtypes.result)
     function = named_activation(activation, dtype_kind(xp, dtypes.result))
+    rows = prod(x.shape[:-1])
+    if rows > 1 and in_use.get() is not None and is_compiled(xp):
+        job, plans = _prepared(xp, rows, inputs, outputs, x.dtype, dtypes, function, settings())
+        if job.problem.fast:  # a convolution of a row of pixels
+            operands = (xp.reshape(w, (1, inputs, outputs)), b)
+            (y,) = execute(job, xp.reshape(x, (1, rows, inputs)), operands, xp, traits, plans)
+            return xp.reshape(y, (*x.shape[:-1], outputs))
     w = right_operand(w, x.shape[:-1], dtypes, xp, traits)
     x = xp.astype(x, dtypes.compute, copy=False)
     y = matmul(xp.reshape(x, (1, inputs)) if x.ndim == 1 else x, w, xp, blocked=w.ndim == 3)
     if x.ndim == 1:
         y = xp.reshape(y, (outputs,))
     return finish(y, b, function, dtypes.result, xp)
+
+
+@plan_cache
+def _prepared(
+    xp: Namespace,
+    rows: int,
+    inputs: int,
+    outputs: int,
+    x: DType,
+    dtypes: SumDTypes,
+    activation: Callable[[Array], Array] | None,
+    config: Settings,
+) -> Ready:
+    """All that follows from shapes, dtypes and options: one look-up for a call that has been made before."""
+    problem = ConvProblem(1, (Axis(rows, 1),), inputs, outputs)
+    return ready(problem, x, dtypes, activation, "direct", xp, config)
 
 
 @door

@@ -101,6 +101,8 @@ def ready(
     """What is to be done with x (N, *n, C) and w (*k, C / groups, O), and bias and residual, to give (N, *out, O)."""
     extra = _epilogue_bytes(problem.channels_out, dtypes, activation, xp)
     problem = typed(problem, dtypes, extra, xp, cast=x != dtypes.compute)
+    if problem.fast and dtypes.result == dtypes.compute and _bounds(activation) is not None:
+        problem = replace(problem, ends=True)
     work = partial(_convolve_tile, activation=activation)
     tails = ((problem.channels_out,),)
     job = Job(
@@ -292,16 +294,17 @@ def _convolve_tile(
     out = place.out[0] if job.dtypes[0] == job.dtype else None
     r = residual[0][(*place.tile.target, ...)] if residual else None
     if w.finishes and job.dtypes[0] == job.dtype:
-        bounds = (
-            (float("-inf"), float("inf"))
-            if activation is None
-            else getattr(activation, "_xconv_bounds", None)
-        )
+        bounds = _bounds(activation)
         if bounds is not None:
             r = None if r is None else ready_to_add(r, job.dtype)
             return (convolve_block(w, x, problem, out, xp, Finish(b, r, *bounds)),)
     y = convolve_block(w, x, problem, out, xp)
     return (finish(y, b, activation, job.dtypes[0], xp, r),)
+
+
+def _bounds(activation: Activation | None) -> tuple[float, float] | None:
+    """Between what an activation holds its numbers, if that is all it does."""
+    return (float("-inf"), float("inf")) if activation is None else getattr(activation, "_xconv_bounds", None)
 
 
 def convolve_block(

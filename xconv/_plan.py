@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any, TypeVar
 
-from xconv._algorithms import ALGORITHMS, Algorithm
+from xconv._algorithms import ALGORITHMS, Algorithm, compiled_movers
 from xconv._algorithms._cost import Cost
 from xconv._config import Settings
 from xconv._errors import refuse
@@ -91,6 +91,8 @@ class Plan:
             return 1
         return max(self.workspace // max(self.memory, 1), 1)
 
+
+LED = frozenset({"convolved", "depthwise", "winograd"})  # compiled movers that share out their own work
 
 R = TypeVar("R")
 _caches: list[Callable[[], None]] = []
@@ -236,6 +238,7 @@ def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *,
     cores_ = _cores(problem)
     whole = [room.cost(core, traits) for core in cores_]
     step = max(cost.step for cost in whole)
+    led = problem.ends and not LED.isdisjoint(compiled_movers(name, problem))
     if not bound:
         budget = max(budget - sum(cost.bound for cost in whole), 1)
 
@@ -248,6 +251,11 @@ def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *,
         return _seconds(costs, problem, rates._replace(far=rates.near) if near else rates)
 
     def ways() -> Iterator[Candidate]:
+        if led:
+            yield candidate(
+                fitted(problem, needed, min(budget, FILL * cache_of(settings)), step), rates, threaded=False
+            )
+            return
         streamed = not traits.accelerator and traits.writeable and not any(cost.flops for cost in whole)
         most = min(budget, cache_of(settings)) if streamed else budget
         yield candidate(fitted(problem, needed, most, step), rates, threaded=False)
@@ -267,6 +275,8 @@ def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *,
         if threaded:
             at_once = max(min(cores(), count, budget // max(memory, 1)), 1)
             time = rates.start + -(-count // at_once) * _seconds(costs, problem, rates)
+        elif led:
+            time = count * _seconds(costs, problem, rates) / (cores() if traits.threads else 1)
         else:
             shared = traits.threads and sum(cost.flops for cost in costs) > 2 * LARGE
             gain = 1 + rates.shared * (cores() - 1) if shared else 1

@@ -112,14 +112,13 @@ class _Crew:
         self.lock = threading.RLock()  # a signal's handler may convolve, too
         self.threads: list[threading.Thread] = []
         self.offers: SimpleQueue[tuple[Context, _Share]] = SimpleQueue()
-        self.avoided = -1
+        self.apart = Apart()
 
     def offer(self, share: _Share, count: int) -> None:
         """Let ``count`` threads take part, as soon as they are free, or as many as can be started."""
         if count > len(self.threads):
             self.grow(count)
-        if 0 < len(self.threads) <= FEW:
-            self.avoid(_current_cpu())
+        self.apart.keep(self.threads)
         for _ in range(min(count, len(self.threads))):
             self.offers.put((copy_context(), share))
 
@@ -134,18 +133,26 @@ class _Crew:
                 thread = threading.Thread(target=_serve, args=(self.offers,), name=name, daemon=True)
                 thread.start()
                 self.threads.append(thread)
-                self.avoided = -1
 
-    def avoid(self, cpu: int) -> None:
-        """Keep the crew off the caller's CPU: a small machine's scheduler wakes a thread where it was woken from."""
-        if cpu == self.avoided:
+
+class Apart:
+    """Keeps threads off their caller's CPU: a small machine's scheduler wakes a thread where it was woken from."""
+
+    def __init__(self) -> None:
+        self.avoided = (-1, 0)
+
+    def keep(self, threads: list[threading.Thread]) -> None:
+        """Few of them: a larger machine has an idle CPU at hand."""
+        if not 0 < len(threads) <= FEW:
             return
-        self.avoided = cpu
+        cpu = _current_cpu()
+        if (cpu, len(threads)) == self.avoided:
+            return
+        self.avoided = (cpu, len(threads))
         with suppress(OSError):
-            others = os.sched_getaffinity(os.getpid()) - {
-                cpu
-            }  # of the process: the caller may be of the crew
-            for thread in self.threads if others and cpu >= 0 else ():
+            # of the process: the caller may be of the crew
+            others = os.sched_getaffinity(os.getpid()) - {cpu}
+            for thread in threads if others and cpu >= 0 else ():
                 if thread.native_id is not None:
                     os.sched_setaffinity(thread.native_id, others)
 

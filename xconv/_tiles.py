@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -103,7 +102,7 @@ def run(
     if threads:
         run_all(tasks, threads, scratch)
         return targets
-    with scratch(tiles=False) if whole is not None else nullcontext():
+    with scratch(tiles=False):
         for task in tasks:
             task()
     return targets

@@ -13,7 +13,7 @@ from xconv._algorithms import banded, depthwise, direct, fft, im2col, kn2row, po
 from xconv._algorithms._cost import Cost
 from xconv._blocks import in_blocks
 from xconv._geometry import ConvProblem, Problem, WindowProblem
-from xconv._namespace import Array, Namespace, Traits
+from xconv._namespace import Array, Namespace, Traits, compiled
 from xconv._products import is_middling
 
 
@@ -45,7 +45,9 @@ BLOCKED = ("pointwise", "im2col", "winograd")  # whose kernels are right operand
 
 
 def kept(algorithm: str, weights: Array, problem: ConvProblem) -> Array:
-    """What a plan keeps of a kernel made ready: in blocks, if a product takes it so."""
+    """What a plan keeps of a kernel made ready: packed for compiled code, or in blocks, if a product takes it so."""
+    if algorithm == "direct" and problem.fast:
+        return compiled().packed_rows(weights)
     if algorithm not in BLOCKED or (algorithm == "winograd" and winograd.is_compiled(problem)):
         return weights
     inner = problem.taps * problem.channels_in // problem.groups

@@ -47,12 +47,11 @@ def _compiled_cost(problem: ConvProblem, inputs: int, outputs: int) -> Cost:
 
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
-    """(T, C, O) for T taps; with groups (T, G, C/G, O/G). Compiled code has a packing of its own."""
+    """(T, C, O) for T taps; with groups (T, G, C/G, O/G). Compiled code takes (G, T C/G, O/G)."""
     taps, groups = problem.taps, problem.groups
     inputs, outputs = problem.channels_in // groups, problem.channels_out // groups
     if problem.fast:
-        w = xp.permute_dims(xp.reshape(w, (taps * inputs, groups, outputs)), (1, 0, 2))
-        return compiled().packed_rows(w)
+        return xp.permute_dims(xp.reshape(w, (taps * inputs, groups, outputs)), (1, 0, 2))
     if groups == 1:
         return xp.reshape(w, (taps, inputs, outputs))
     return xp.permute_dims(xp.reshape(w, (taps, inputs, groups, outputs)), (0, 2, 1, 3))

@@ -15,13 +15,15 @@ from xconv._algorithms._cost import VECTOR, Cost, matmul_bytes
 from xconv._algorithms._filtering import matrix, transformed
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis, ConvProblem
+from xconv._machine import cores
 from xconv._movers import finished, one_axis_taps, tiled, untiled, written
 from xconv._namespace import Array, Namespace, Traits, added, compiled, empty_like, packed
 from xconv._products import matmul
 from xconv._scratch import spare
 
 _SMALL_KERNEL = 2**20  # bytes; larger ones take F(2, 3), whose kernel is the shorter to stream
-_LONG = 512  # input channels, which compiled code adds up one after another: with more, F(4, 3) is not exact enough
+_BLOCK = 96  # tiles that compiled code has in work on each thread, at most
+_ROOM = 2**25  # bytes for all of those, at most
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
@@ -54,6 +56,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
         products = 2 * points * taps * made * inputs * filled
         moved = size * points * (2 * read * filled_in + 2 * made * filled)
         kept = size * points * (read * inputs + made * outputs)
+        if taps == 1:  # many tiles are done by and by
+            kept = min(kept, size * points * (inputs + outputs) * _BLOCK * cores(), _ROOM)
         return Cost(products, moved + 2 * bound, 4, kept, bind_bytes=3 * bound, bound=bound, step=m)
     half = (
         m * (m + 2) if len(axes) == 2 else 0
@@ -164,4 +168,4 @@ def _suits(axis: Axis) -> bool:
 def _outputs(problem: ConvProblem) -> int:
     """The m of F(m, 3), by what is the same for all tiles of a problem."""
     tap = problem.channels_in * problem.channels_out * problem.itemsize
-    return 4 if tap <= _SMALL_KERNEL and not (problem.fast and problem.channels_in > _LONG) else 2
+    return 4 if tap <= _SMALL_KERNEL else 2

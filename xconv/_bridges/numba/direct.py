@@ -14,120 +14,235 @@ import numpy as np
 from numba import njit
 
 from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros
-from xconv._bridges.numba.sharing import is_large, shared
-from xconv._bridges.numba.vectors import MOST, PIXELS_1, PIXELS_2, PIXELS_3, PIXELS_4, WIDTH, sum_rows
+from xconv._bridges.numba.crew import lead, piece
+from xconv._bridges.numba.sharing import shared
+from xconv._bridges.numba.vectors import (
+    MOST,
+    PIXELS_1,
+    PIXELS_2,
+    PIXELS_3,
+    PIXELS_4,
+    WIDTH,
+    copy_rows,
+    sum_rows,
+)
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis
-from xconv._scratch import LINE, aligned
+from xconv._scratch import LINE, aligned, spare
 
-CHUNK = 2**17  # bytes of weights that are gone through for all pixels before the next ones are
+CHUNK = (
+    2**15 if WIDTH < 64 else 2**17
+)  # bytes of weights that are gone through for a band before the next ones are
+RAW = 2 * 96  # pixels up to which weights are packed on the way
+BAND = 96  # pixels that all weights are gone through for before the next ones are: they stay in the cache of a core
+PACKED = 8  # multiplications that take as long as packing a number
+WIDE = 4  # blocks of outputs whose weights are packed together, if they are packed on the way
+MANY = 64  # pixels for each weight: with more, the weights are the most of what is read
+PIXELS, OUTPUTS, GROUPS = range(3)  # what the sums are cut along
+SMALL = 2**12  # weights of a group; of such groups, all are done for a band before the next one
 
 
 @njit(nogil=True, cache=True)
 def _sums(
-    item, size, first, last, begin, end, shape, x, xs, off, w, start, nothing, y, ys, r, rs, steps, outputs,
-    group_first, group_last, low, high, least, most, chunk
+    piece_first, piece_last, item, size, split, pixels, groups, shape, x, xs, off, w, apart, start, nothing, y, ys, r,
+    rs, steps, outputs, low, high, least, most, chunk, band
 ):  # fmt: skip
-    """Pixels ``first`` to ``last`` and outputs ``begin`` to ``end``, of groups ``group_first`` to ``group_last``.
+    """From one to the other of all pixels, outputs or groups, whatever is ``split``.
 
-    ``steps`` are the bytes from one group to the next, of x, w, start, y and r.
+    ``steps`` are the bytes from one group to the next, of x, w, start, y and r. Rows of weights that are ``apart``
+    are packed on the way; 0 if they are packed.
     """
+    first, last, group_first, group_last, begin, end = 0, pixels, 0, groups, 0, outputs
+    if split == PIXELS:
+        first, last = piece_first, piece_last
+    elif split == OUTPUTS:
+        begin, end = piece_first, min(piece_last, outputs)
+    else:
+        group_first, group_last = piece_first, piece_last
+    own = np.empty(WIDE * max(chunk, 16 * MOST * WIDTH) // 8 if apart else 1, np.int64)
+    panel = own.ctypes.data
     rank, terms = len(shape), len(off)
-    px, py, pr = np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64)
-    apx, apy, apr, aoff = px.ctypes.data, py.ctypes.data, pr.ctypes.data, off.ctypes.data
+    px, py, pr = (np.empty(band + 16, np.int64), np.empty(band + 16, np.int64), np.empty(band + 16, np.int64))
+    aoff = off.ctypes.data
     at = np.empty(rank, np.int64)
     lanes = WIDTH // size
-    for group in range(group_first, group_last):
-        done = begin
-        while done < end:
-            left = outputs - done
+    some = max(chunk // (MOST * WIDTH), 16)
+    together = group_last - group_first if terms * outputs < SMALL else 1
+    for some_groups in range(group_first, group_last, together):
+        for begin_band in range(first, last, band):
+            count_pixels = min(band, last - begin_band)
+            p, a, b, c = begin_band, 0, 0, 0
+            for i in range(rank - 1, -1, -1):
+                at[i] = p % shape[i]
+                p //= shape[i]
+                a += at[i] * xs[i]
+                b += at[i] * ys[i]
+                c += at[i] * rs[i]
+            for i in range(count_pixels):
+                px[i], py[i], pr[i] = a, b, c
+                a += xs[rank - 1]
+                b += ys[rank - 1]
+                c += rs[rank - 1]
+                at[rank - 1] += 1
+                j = rank - 1
+                while j > 0 and at[j] == shape[j]:
+                    at[j] = 0
+                    at[j - 1] += 1
+                    a += xs[j - 1] - shape[j] * xs[j]
+                    b += ys[j - 1] - shape[j] * ys[j]
+                    c += rs[j - 1] - shape[j] * rs[j]
+                    j -= 1
+            for i in range(count_pixels, count_pixels + 16):  # the last one is done once more, to the same
+                px[i], py[i], pr[i] = px[i - 1], py[i - 1], pr[i - 1]
+            for group in range(some_groups, min(some_groups + together, group_last)):
+                for k in range(0, terms, some):
+                    count = min(some, terms - k)
+                    again = k > 0
+                    lo, hi = low, high
+                    if k + count < terms:
+                        lo, hi = least, most
+                    done, packed = begin, begin
+                    while done < end:
+                        left = outputs - done
+                        vectors = min(MOST, -(-left // lanes))
+                        row = vectors * WIDTH
+                        xg, oa = x + group * steps[0], aoff + 8 * k
+                        wg = w + group * steps[1] + done * size * terms + k * row
+                        if apart:
+                            if (done - begin) % (WIDE * MOST * lanes) == 0:
+                                packed = done
+                                _pack(
+                                    item, size, done, min(done + WIDE * MOST * lanes, end), outputs,
+                                    w + group * steps[1] + k * apart, apart, panel, count,
+                                )  # fmt: skip
+                            wg = panel + (done - packed) * size * count
+                        sg = start + group * steps[2] + done * size
+                        yg = y + group * steps[3] + done * size
+                        rg = 0
+                        if r != 0:
+                            rg = r + group * steps[4] + done * size
+                        apx, apy, apr = px.ctypes.data, py.ctypes.data, pr.ctypes.data
+                        if again:
+                            sg, rg, apr = nothing, yg, apy
+                        _band(
+                            item,
+                            vectors,
+                            count_pixels,
+                            xg,
+                            apx,
+                            oa,
+                            count,
+                            wg,
+                            sg,
+                            yg,
+                            apy,
+                            rg,
+                            apr,
+                            left,
+                            lo,
+                            hi,
+                        )
+                        done += vectors * lanes
+    own[0] = 0  # it is alive until here
+
+
+@njit(nogil=True, cache=True)
+def _pack(item, size, first, last, outputs, w, apart, to, terms):
+    """Outputs ``first`` to ``last`` of ``terms`` rows, block by block; some rows at a time, which lie side by side."""
+    lanes = WIDTH // size
+    block = MOST * lanes
+    for k in range(0, terms, 16):
+        count = min(16, terms - k)
+        for begin in range(first, last, block):
+            left = outputs - begin
             vectors = min(MOST, -(-left // lanes))
-            pixels = PIXELS_4
-            if vectors == 3:
-                pixels = PIXELS_3
+            of, at = w + k * apart + begin * size, to + (begin - first) * size * terms + k * vectors * WIDTH
+            if vectors == 4:
+                if MOST == 4:
+                    copy_rows(4, item, of, apart, at, count, left)
+            elif vectors == 3:
+                if MOST == 4:
+                    copy_rows(3, item, of, apart, at, count, left)
             elif vectors == 2:
-                pixels = PIXELS_2
-            elif vectors == 1:
-                pixels = PIXELS_1
-            row = vectors * WIDTH
-            some = max(chunk // row, 16)
-            for k in range(0, terms, some):
-                count = min(some, terms - k)
-                xg, oa = x + group * steps[0], aoff + 8 * k
-                wg = w + group * steps[1] + done * size * terms + k * row
-                sg = start + group * steps[2] + done * size
-                yg = y + group * steps[3] + done * size
-                rg = 0
-                if r != 0:
-                    rg = r + group * steps[4] + done * size
-                again = k > 0
-                if again:
-                    sg, rg = nothing, yg
-                lo, hi = low, high
-                if k + count < terms:
-                    lo, hi = least, most
-                p, a, b, c = first, 0, 0, 0
-                for i in range(rank - 1, -1, -1):
-                    at[i] = p % shape[i]
-                    p //= shape[i]
-                    a += at[i] * xs[i]
-                    b += at[i] * ys[i]
-                    c += at[i] * rs[i]
-                p = first
-                while p < last:
-                    if vectors == 4:  # the last few are not done as if they were more
-                        pixels = PIXELS_4 if last - p > 4 else 4 if last - p > 2 else 2
-                    for i in range(pixels):
-                        px[i], py[i] = a, b
-                        pr[i] = b if again else c
-                        if p + i < last - 1:  # past the end the last pixel is done once more, to the same
-                            a += xs[rank - 1]
-                            b += ys[rank - 1]
-                            c += rs[rank - 1]
-                            at[rank - 1] += 1
-                            j = rank - 1
-                            while j > 0 and at[j] == shape[j]:
-                                at[j] = 0
-                                at[j - 1] += 1
-                                a += xs[j - 1] - shape[j] * xs[j]
-                                b += ys[j - 1] - shape[j] * ys[j]
-                                c += rs[j - 1] - shape[j] * rs[j]
-                                j -= 1
-                    p += pixels
-                    # fmt: off
-                    if vectors == 4:
-                        if MOST == 4:
-                            if pixels > 4:
-                                sum_rows(4, PIXELS_4, item, xg, apx, oa, count, wg, sg, yg, apy, rg, apr, left, lo, hi)
-                            elif pixels > 2:
-                                sum_rows(4, 4, item, xg, apx, oa, count, wg, sg, yg, apy, rg, apr, left, lo, hi)
-                            else:
-                                sum_rows(4, 2, item, xg, apx, oa, count, wg, sg, yg, apy, rg, apr, left, lo, hi)
-                    elif vectors == 3:
-                        if MOST == 4:
-                            sum_rows(3, PIXELS_3, item, xg, apx, oa, count, wg, sg, yg, apy, rg, apr, left, lo, hi)
-                    elif vectors == 2:
-                        sum_rows(2, PIXELS_2, item, xg, apx, oa, count, wg, sg, yg, apy, rg, apr, left, lo, hi)
-                    else:
-                        sum_rows(1, PIXELS_1, item, xg, apx, oa, count, wg, sg, yg, apy, rg, apr, left, lo, hi)
-                    # fmt: on
-            done += vectors * lanes
+                copy_rows(2, item, of, apart, at, count, left)
+            else:
+                copy_rows(1, item, of, apart, at, count, left)
 
 
-def packed_rows(w: Array) -> Array:
+@njit(nogil=True, cache=True)
+def _band(item, vectors, pixels, x, px, off, count, w, start, y, py, r, pr, left, low, high):
+    """As many pixels at a time as the registers hold; fewer where fewer are left."""
+    i = 0
+    while i < pixels:
+        # fmt: off
+        more, at, to, beside = pixels - i, px + 8 * i, py + 8 * i, pr + 8 * i
+        if vectors == 4:
+            if MOST == 4:
+                if more > 4:
+                    sum_rows(4, PIXELS_4, item, x, at, off, count, w, start, y, to, r, beside, left, low, high)
+                    i += PIXELS_4
+                elif more > 2:
+                    sum_rows(4, 4, item, x, at, off, count, w, start, y, to, r, beside, left, low, high)
+                    i += 4
+                else:
+                    sum_rows(4, 2, item, x, at, off, count, w, start, y, to, r, beside, left, low, high)
+                    i += 2
+        elif vectors == 3:
+            if MOST == 4:
+                sum_rows(3, PIXELS_3, item, x, at, off, count, w, start, y, to, r, beside, left, low, high)
+                i += PIXELS_3
+        elif vectors == 2:
+            if MOST == 4 or more > 3:
+                sum_rows(2, PIXELS_2, item, x, at, off, count, w, start, y, to, r, beside, left, low, high)
+                i += PIXELS_2
+            else:
+                sum_rows(2, 3, item, x, at, off, count, w, start, y, to, r, beside, left, low, high)
+                i += 3
+        else:
+            sum_rows(1, PIXELS_1, item, x, at, off, count, w, start, y, to, r, beside, left, low, high)
+            i += PIXELS_1
+        # fmt: on
+
+
+@njit(nogil=True, cache=True)
+def _sums_led(crew, size, count, unit, helpers, *arguments):
+    function, job = piece(_sums, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
+
+
+@njit(nogil=True, cache=True)
+def _packed(first, last, item, size, groups, terms, outputs, w, group_step, apart, rows, step):
+    for group in range(groups):
+        at = rows + group * step + first * size * terms
+        _pack(item, size, first, last, outputs, w + group * group_step, apart, at, terms)
+
+
+@njit(nogil=True, cache=True)
+def _packed_led(crew, size, count, unit, helpers, *arguments):
+    function, job = piece(_packed, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
+
+
+def packed_rows(w: Array, *, keep: bool = True) -> Array:
     """Weights (G, K, O) as (G, K * O'): blocks of up to four vectors of outputs, each with all its rows."""
     groups, terms, outputs = w.shape
     block, lanes = MOST * WIDTH // w.itemsize, WIDTH // w.itemsize
     width = -(-outputs // lanes) * lanes
     if width == outputs <= block and w.flags.c_contiguous and address(w) % LINE == 0:
         return w.reshape(groups, terms * outputs)
-    rows = aligned(groups * terms * width, w.dtype).reshape(groups, terms * width)
+    shape = (groups, terms * width)
+    rows = None if keep else spare("packed", shape, w.dtype, w)
+    rows = aligned(prod(shape), w.dtype).reshape(shape) if rows is None else rows
     if width > outputs:
         rows[...] = 0
-    for begin in range(0, width, block):
-        end = min(begin + block, width)
-        place = rows[:, terms * begin : terms * end].reshape(groups, terms, end - begin)
-        place[..., : min(end, outputs) - begin] = w[..., begin : min(end, outputs)]
+    if not rows.size:
+        return rows
+    if w.strides[-1] != w.itemsize:
+        w = np.ascontiguousarray(w)
+    shared(
+        _packed_led, width, PACKED * w.size, block,
+        (w.dtype.type(0), w.itemsize, groups, terms, outputs, address(w), *w.strides[:2], address(rows), rows.strides[0]),
+    )  # fmt: skip
     return rows
 
 
@@ -157,9 +272,10 @@ class _Tables(NamedTuple):
     residual: Array
     groups: Array
     pixels: int
-    width: int
     work: int
-    split: str  # how large work is shared out
+    split: int  # what large work is cut along,
+    size: int  # how long that is,
+    unit: int  # and in what it is cut
 
 
 @lru_cache(maxsize=4096)
@@ -168,7 +284,7 @@ def _tables(steps: Steps) -> _Tables:
         sum(t * s for t, s in zip(tap, steps.taps, strict=True)) for tap in product(*map(range, steps.window))
     )
     off = table(tuple(tap + c * steps.size for tap in taps for c in range(steps.inner)))
-    pixels, lanes = prod(steps.shape), WIDTH // steps.size
+    pixels = prod(steps.shape)
     shape, x, y, residual, groups = map(table, steps[:5])
     return _Tables(
         shape,
@@ -178,59 +294,46 @@ def _tables(steps: Steps) -> _Tables:
         residual,
         groups,
         pixels,
-        -(-steps.outputs // lanes) * lanes,
         pixels * len(off) * steps.outputs * steps.groups_count,
-        _split(pixels, len(off), steps),
+        *_split(pixels, len(off), steps),
     )
 
 
-def _split(pixels: int, terms: int, steps: Steps) -> str:
+def _split(pixels: int, terms: int, steps: Steps) -> tuple[int, int, int]:
     """By what there is most of: where the weights are the most of what is read, no two threads should read the same."""
-    if terms * steps.outputs <= 64 * pixels:
-        return "pixels"
-    return "groups" if steps.groups_count > 1 else "outputs"
+    if terms * steps.outputs <= MANY * pixels:
+        return PIXELS, pixels, 24
+    if steps.groups_count > 1:
+        return GROUPS, steps.groups_count, 1
+    return OUTPUTS, steps.outputs, MOST * WIDTH // steps.size
 
 
 def sums(x: Array, w: Array, y: Array, steps: Steps, finish: Finish = PLAIN) -> None:
-    """For every pixel and group: the numbers of its window times weights (G, K * O'), to ``y``."""
+    """For every pixel and group: the numbers of its window times weights, packed or (G, K, O), to ``y``."""
     bias, residual, low, high = finish
     dtype, t = y.dtype, _tables(steps)
     count = steps.outputs * (steps.groups_count if steps.groups[2] else 1)
     (_start, begins), (_zeros, nothing) = beginning(bias, count, dtype), zeros(0, dtype)
     item, least, most = numbers(dtype, float("-inf"), float("inf"))
     _, lowest, highest = numbers(dtype, low, high)
-    r = 0 if residual is None else address(residual)
-    addresses = (address(x), address(w), address(y))
-
-    def some(
-        first: int = 0,
-        last: int = t.pixels,
-        begin: int = 0,
-        end: int = t.width,
-        group: int = 0,
-        groups: int = steps.groups_count,
-    ) -> None:
-        xa, wa, ya = addresses
-        _sums(
-            item, steps.size, first, last, begin, end, t.shape, xa, t.x, t.off, wa, begins, nothing, ya, t.y, r,
-            t.residual, t.groups, steps.outputs, group, groups, lowest, highest, least, most, CHUNK,
-        )  # fmt: skip
-
-    if not is_large(t.work):
-        some()
-    elif t.split == "groups":
-        shared(lambda group, groups: some(group=group, groups=groups), steps.groups_count, t.work)
-    elif t.split == "outputs":
-        shared(lambda begin, end: some(begin=begin, end=end), t.width, t.work, MOST * WIDTH // steps.size)
-    else:
-        shared(some, t.pixels, t.work, 24)
+    r, apart = 0 if residual is None else address(residual), w.strides[1] if w.ndim == 3 else 0
+    shared(_sums_led, t.size, t.work, t.unit, (
+        item, steps.size, t.split, t.pixels, steps.groups_count, t.shape, address(x), t.x, t.off, address(w), apart,
+        begins, nothing, address(y), t.y, r, t.residual, t.groups, steps.outputs, lowest, highest, least, most,
+        CHUNK, BAND,
+    ))  # fmt: skip
 
 
 def convolved(
     x: Array, w: Array, axes: tuple[Axis, ...], outputs: int, y: Array, finish: Finish = PLAIN
 ) -> Array:
-    """Windows of a padded block (N, *n, C) times packed weights (G, T C/G * O'), to y (N, *out, G O)."""
+    """Windows of a padded block (N, *n, C) times weights, to y (N, *out, G O).
+
+    The weights are packed, (G, T C/G * O'), or as they are, (G, T C/G, O), which is as good for few pixels.
+    """
     r = finish.residual
+    if w.ndim == 3 and (prod(y.shape[:-1]) > RAW or w.strides[-1] != w.itemsize):
+        w = packed_rows(w, keep=False)
     sums(x, w, y, _steps(x.shape[-1], x.strides, axes, w.shape[0], w.strides[0], outputs, y.shape, y.strides,
                          None if r is None else r.strides), finish)  # fmt: skip
     return y

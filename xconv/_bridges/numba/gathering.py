@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from numba import njit
 
 from xconv._borders import boundary
 from xconv._bridges.numba.arrays import Array, address, table
+from xconv._bridges.numba.crew import lead, piece
 from xconv._bridges.numba.rows import fill_rows, halves, move_number, move_rows
+from xconv._bridges.numba.sharing import TAP, shared
 from xconv._bridges.numba.turns import WOVEN, turn, weave
 from xconv._bridges.numba.vectors import WIDTH
 
@@ -61,8 +64,10 @@ def _channels_apart(old, new, before, after, x, by, away, y, pixel, pixels, chan
 
 
 @njit(nogil=True, cache=True)
-def _gathered(old, new, before, after, shape, steps, x, first, second, third, fill, y, at_once):
-    """``shape`` is that of y, of three spatial axes; ``steps`` are the bytes between neighbours in x."""
+def _gathered(
+    begin, end, old, new, before, after, shape, steps, x, first, second, third, fill, y, at_once
+):  # fmt: skip
+    """Lines ``begin`` to ``end`` of y; ``shape`` is its own, of three spatial axes, ``steps`` are the bytes in x."""
     channels, away, pixel, lanes = shape[4], steps[4], shape[4] * after, WIDTH // after
     dump = np.empty(lanes, np.float64)
     nowhere = dump.ctypes.data
@@ -71,33 +76,43 @@ def _gathered(old, new, before, after, shape, steps, x, first, second, third, fi
     line = shape[3] * pixel
     lines = max(at_once // line, 1)
     runs = _runs_of(third, before, after, steps[3], channels, side_by_side)
-    for sample in range(shape[0]):
-        for i in range(shape[1]):
-            base = x + sample * steps[0] + first[i] * steps[1]
-            out = y + (sample * shape[1] + i) * shape[2] * line
-            for start in range(0, shape[2], lines):
-                for channel in range(0, channels, some):
-                    left = min(some, channels - channel)
-                    for j in range(start, min(start + lines, shape[2])):
-                        if first[i] < 0 or second[j] < 0:
-                            if channel == 0:
-                                fill_rows(fill, out + j * line, 0, 1, line // after)
-                            continue
-                        source, target = (
-                            base + second[j] * steps[2] + channel * away,
-                            out + j * line + channel * after,
-                        )
-                        for run in range(len(runs)):
-                            empty, a, b, by, rows, count = runs[run]
-                            a, b = source + a, target + b
-                            if empty:
-                                fill_rows(fill, b, pixel, rows, count if side_by_side else left)
-                            elif side_by_side:
-                                move_rows(old, new, a, by, b, pixel, rows, count)
-                            else:
-                                _channels_apart(
-                                    old, new, before, after, a, by, away, b, pixel, rows, left, lanes, nowhere
-                                )
+    while begin < end:
+        plane, of_plane = begin // shape[2], begin % shape[2]
+        sample, i = plane // shape[1], plane % shape[1]
+        base = x + sample * steps[0] + first[i] * steps[1]
+        out = y + plane * shape[2] * line
+        stop = min(of_plane + end - begin, shape[2])
+        begin += stop - of_plane
+        for start in range(of_plane, stop, lines):
+            for channel in range(0, channels, some):
+                left = min(some, channels - channel)
+                for j in range(start, min(start + lines, stop)):
+                    if first[i] < 0 or second[j] < 0:
+                        if channel == 0:
+                            fill_rows(fill, out + j * line, 0, 1, line // after)
+                        continue
+                    source, target = (
+                        base + second[j] * steps[2] + channel * away,
+                        out + j * line + channel * after,
+                    )
+                    for run in range(len(runs)):
+                        empty, a, b, by, rows, count = runs[run]
+                        a, b = source + a, target + b
+                        if empty:
+                            fill_rows(fill, b, pixel, rows, count if side_by_side else left)
+                        elif side_by_side:
+                            move_rows(old, new, a, by, b, pixel, rows, count)
+                        else:
+                            _channels_apart(
+                                old, new, before, after, a, by, away, b, pixel, rows, left, lanes, nowhere
+                            )
+    dump[0] = 0  # it is alive until here
+
+
+@njit(nogil=True, cache=True)
+def _gathered_led(crew, size, count, unit, helpers, *arguments):
+    function, job = piece(_gathered, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
 
 
 def can_gather(x: Any, y: Any) -> bool:
@@ -143,8 +158,11 @@ def gathered(x: Array, maps: tuple[Array, ...], fill: float, y: Array) -> Array:
     if y.size:
         steps, shape, value = table(five(x.strides, 0)), table(five(y.shape, 1)), y.dtype.type(fill)
         first, second, third = _ONES[len(maps) :] + maps
-        _gathered(
-            _number(x.dtype), value, x.itemsize, y.itemsize, shape, steps, address(x), first, second, third,
-            value, address(y), AT_ONCE,
+        shared(
+            _gathered_led, prod(five(y.shape, 1)[:3]), TAP * y.size, 1,
+            (
+                _number(x.dtype), value, x.itemsize, y.itemsize, shape, steps, address(x), first, second, third,
+                value, address(y), AT_ONCE,
+            ),
         )  # fmt: skip
     return y

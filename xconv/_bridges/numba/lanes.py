@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import intrinsic
 
 from xconv._bridges.numba.arrays import Array, address, beginning, numbers
+from xconv._bridges.numba.crew import lead, piece_of
 from xconv._bridges.numba.maxima import first_maximum
 from xconv._bridges.numba.reductions import MAX, MIN, PIXELS, PRODUCTS, SUM, reduce_rows
 from xconv._bridges.numba.sharing import TAP, shared
@@ -25,13 +28,23 @@ CHUNK = 2**15  # bytes of weights that are gone through for all pixels before th
 OWN = frozenset({(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)})
 
 
+def _named(name: str) -> Callable[[Any], Any]:
+    """Compile a function under a name of its own: code found on disk is linked by names, whatever else has it."""
+
+    def compiled(function: Any) -> Any:
+        function.__name__ = function.__qualname__ = name
+        return njit(nogil=True, cache=True)(function)
+
+    return compiled
+
+
 @lru_cache(maxsize=64)
 def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
     """Compiled for rows of ``window`` taps whose windows are ``stride`` apart; with (1, 1) every tap is a row."""
 
-    @njit(nogil=True, cache=True)
+    @_named(f"reduce_{kind}_{window}_{stride}")
     def reduce(
-        item, size, first, last, shape, x, xs, w, start, next_start, nothing, y, ys, r, rs, channels, chunk, low, high
+        first, last, item, size, shape, x, xs, w, start, next_start, nothing, y, ys, r, rs, channels, chunk, low, high
     ):  # fmt: skip
         windows, strides, dilations, lows, sizes, outputs = shape
         along = 1 if window > 1 else windows[2]  # rows in a row of the window
@@ -94,6 +107,24 @@ def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
     return made
 
 
+@intrinsic(prefer_literal=True)
+def _piece(context, kind, window, stride, arguments):
+    kernel = _reducer(kind.literal_value, window.literal_value, stride.literal_value)
+    return piece_of(context, kernel, arguments, kind, window, stride)
+
+
+@lru_cache(maxsize=64)
+def _reducing(kind: int, window: int, stride: int) -> Callable[..., None]:
+    """The same, led."""
+
+    @_named(f"led_{kind}_{window}_{stride}")
+    def led(crew, size, count, unit, helpers, *arguments):
+        function, job = _piece(kind, window, stride, arguments)
+        lead(crew, size, count, unit, helpers, function, job)
+
+    return led
+
+
 def _own(axis: Axis) -> tuple[int, int]:
     """The kind of row that is compiled for the last axis."""
     row = axis.window, axis.stride
@@ -115,7 +146,7 @@ def depthwise(x: Array, w: Array, axes: tuple[Axis, ...], y: Array, finish: Fini
     (_start, sa), (_kept, nothing) = beginning(finish.bias, channels, y.dtype), padding(0.0, y.dtype)
     chunk = max(CHUNK // (len(w) * WIDTH), 1) * lanes
     reduce, shape, xs, ys = (
-        _reducer(PRODUCTS, *_own(axes[-1])),
+        _reducing(PRODUCTS, *_own(axes[-1])),
         geometry(axes),
         byte_steps(x.strides),
         byte_steps(y.strides),
@@ -123,12 +154,10 @@ def depthwise(x: Array, w: Array, axes: tuple[Axis, ...], y: Array, finish: Fini
     rs = ys if r is None else byte_steps(r.strides)
     xa, wa, ya, ra = address(x), address(w), address(y), 0 if r is None else address(r)
 
-    def some(first: int, last: int) -> None:
-        reduce(
-            item, size, first, last, shape, xa, xs, wa, sa, size, nothing, ya, ys, ra, rs, channels, chunk, low, high
-        )  # fmt: skip
-
-    shared(some, prod(y.shape[:-2]), TAP // 2 * y.size * len(w))
+    shared(
+        reduce, prod(y.shape[:-2]), TAP // 2 * y.size * len(w), 1,
+        (item, size, shape, xa, xs, wa, sa, size, nothing, ya, ys, ra, rs, channels, chunk, low, high),
+    )  # fmt: skip
     return y
 
 
@@ -143,7 +172,7 @@ def running(x: Array, axes: tuple[Axis, ...], reduction: str, y: Array) -> Array
     item, low, high = numbers(y.dtype, float("-inf"), float("inf"))
     (_kept, nothing), ys = padding(value, y.dtype), byte_steps(y.strides)
     reduce, shape, xs, xa, ya = (
-        _reducer(kind, *_own(axes[-1])),
+        _reducing(kind, *_own(axes[-1])),
         geometry(axes),
         byte_steps(x.strides),
         address(x),
@@ -151,11 +180,10 @@ def running(x: Array, axes: tuple[Axis, ...], reduction: str, y: Array) -> Array
     )
     channels = y.shape[-1]
 
-    def some(first: int, last: int) -> None:
-        reduce(
-            item, y.itemsize, first, last, shape, xa, xs, 0, nothing, 0, nothing, ya, ys, 0, ys, channels, channels,
-            low, high,
-        )  # fmt: skip
-
-    shared(some, prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes))
+    shared(
+        reduce, prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes), 1,
+        (
+            item, y.itemsize, shape, xa, xs, 0, nothing, 0, nothing, ya, ys, 0, ys, channels, channels, low, high,
+        ),
+    )  # fmt: skip
     return y

@@ -13,6 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xconv._bridges.numba.arrays import Array, address, numbers, table
+from xconv._bridges.numba.crew import lead, piece
 from xconv._bridges.numba.reductions import PIXELS
 from xconv._bridges.numba.sharing import TAP, shared
 from xconv._bridges.numba.taps import byte_steps, geometry, met, padding, place_taps, three
@@ -100,7 +101,7 @@ def _first_maxima(
 
 
 @njit(nogil=True, cache=True)
-def _maxima(item, size, start_row, end_row, shape, whole, x, xs, nothing, y, ys, to, tos, channels):
+def _maxima(start_row, end_row, item, size, shape, whole, x, xs, nothing, y, ys, to, tos, channels):
     """``whole`` is where the first window begins in the whole input, how far apart positions are, and its sizes.
 
     Padding that was written out is part of x, but nothing above it stands in the whole input only.
@@ -163,6 +164,12 @@ def _maxima(item, size, start_row, end_row, shape, whole, x, xs, nothing, y, ys,
                 )  # fmt: skip
 
 
+@njit(nogil=True, cache=True)
+def _maxima_led(crew, size, count, unit, helpers, *arguments):
+    function, job = piece(_maxima, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
+
+
 def first_maximum(
     x: Array, axes: tuple[Axis, ...], whole: tuple[Axis, ...], origin: Sequence[int], y: Array, indices: Array
 ) -> tuple[Array, Array]:
@@ -188,8 +195,8 @@ def first_maximum(
     )
     xa, ya, ia = address(x), address(y), address(indices)
 
-    def some(first: int, last: int) -> None:
-        _maxima(item, y.itemsize, first, last, shape, place, xa, xs, nothing, ya, ys, ia, to, y.shape[-1])
-
-    shared(some, prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes))
+    shared(
+        _maxima_led, prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes), 1,
+        (item, y.itemsize, shape, place, xa, xs, nothing, ya, ys, ia, to, y.shape[-1]),
+    )  # fmt: skip
     return y, indices

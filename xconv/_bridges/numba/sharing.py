@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from functools import partial
-from itertools import pairwise
+from collections.abc import Callable
+from typing import Any
 
+from xconv._bridges.numba.crew import run
 from xconv._config import settings
 from xconv._machine import cores
-from xconv._scratch import in_tiles, scratch
-from xconv._threads import run_all
+from xconv._scratch import in_tiles
 
-WORTH = 6 * 10**6  # multiplications that are worth waking other threads for
-FEW, PIECE, LONG = (
-    4,
-    3 * 10**6,
-    3 * 10**7,
-)  # pieces of little work; multiplications in one of those, and of more work
-TAP = 8  # that take as long as reading one tap of one channel; in a row of weights it is half as much
+WORTH = 10**6  # multiplications that are worth sharing
+PIECE, SOME = 2 * 10**6, 16  # multiplications in a piece, and pieces of not so much work
+LONG, MOST = 3 * 10**7, 64  # multiplications in a piece of more work, and pieces in all
+TAP = (
+    8  # multiplications that take as long as reading one tap of one channel; half as much in a row of weights
+)
 
 
 def is_large(multiplications: int) -> bool:
-    """Whether work is worth waking other threads for, and those have nothing else to do."""
+    """Whether work is worth sharing, and the other threads have nothing else to do."""
     return multiplications >= WORTH and not in_tiles()
 
 
-def shared(work: Callable[[int, int], object], size: int, multiplications: int, unit: int = 1) -> None:
-    """``work(start, stop)`` for all of ``size``, in pieces that are the same for any number of threads."""
-    if size <= unit or not is_large(multiplications):
-        work(0, size)
-        return
-    units = -(-size // unit)
-    count = min(max(min(multiplications // PIECE, FEW), multiplications // LONG, 2), 64, units)
-    count = min(count + count % 2, units)
-    cuts = [min(units * i // count * unit, size) for i in range(count + 1)]
-
-    def pieces() -> Iterator[Callable[[], None]]:
-        for start, stop in pairwise(cuts):
-            yield partial(_do, work, start, stop)
-
-    run_all(pieces(), settings().threads or cores(), scratch, nullcontext)
-
-
-def _do(work: Callable[[int, int], object], start: int, stop: int) -> None:
-    work(start, stop)
+def shared(
+    work: Callable[..., None], size: int, multiplications: int, unit: int, arguments: tuple[Any, ...]
+) -> None:
+    """Work that is led (see `crew.lead`) for all of ``size``: whole, or in pieces that the threads share."""
+    count, helpers = 1, 0
+    if size > unit and is_large(multiplications):
+        helpers = (settings().threads or cores()) - 1
+        pieces = max(min(multiplications // PIECE, SOME), multiplications // LONG, 2)
+        count = min(pieces, MOST, -(-size // unit))
+    run(work, size, count, unit, helpers, arguments)

@@ -31,7 +31,11 @@ def _machine() -> tuple[int, int]:
 WIDTH, _REGISTERS = _machine()
 MOST = 4 if _REGISTERS == 32 else 2  # vectors of outputs that are summed at once
 # Pixels that are summed at once with so many vectors of outputs: all sums and one term of each fit the registers.
-PIXELS_1, PIXELS_2, PIXELS_3, PIXELS_4 = (14, 10, 7, 6) if _REGISTERS == 32 else (8, 5, 1, 1)
+PIXELS_1, PIXELS_2, PIXELS_3, PIXELS_4 = (14, 10, 7, 6) if _REGISTERS == 32 else (8, 6, 1, 1)
+
+
+EARLY = 2**14  # bytes that weights are called for before they are read: those of the next outputs
+AHEAD = 16  # rows that are called for before they are read
 
 
 class Lanes:
@@ -60,6 +64,13 @@ class Lanes:
 
     def store(self, value: Any, address: Any) -> None:
         self.b.store(value, self.at(address, self.vector), align=self.size)
+
+    def prefetch(self, address: Any) -> None:
+        """Have what stands at an address brought near; there need not be anything."""
+        where = self.at(address, ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [where.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0")
+        self.b.call(function, [where, *(ir.Constant(I32, i) for i in (0, 3, 1))])  # to read, to be kept, data
 
     def spread(self, value: Any) -> Any:
         """A number in every lane."""
@@ -106,6 +117,26 @@ class Lanes:
         both = self.b.phi(value.type)
         both.add_incoming(value, before)
         both.add_incoming(more, inside)
+        return both
+
+    def plus_rows(
+        self, values: list[Any], base: Any, rows: list[Any], count: int, masks: list[Any]
+    ) -> list[Any]:
+        """``count`` values for each row, and where ``base`` is not 0 what stands so far behind it as well."""
+        before = self.b.block
+        with self.b.if_then(self.b.icmp_signed("!=", base, ir.Constant(I64, 0))):
+            found = []
+            for p, row in enumerate(rows):
+                at = self.b.add(base, row)
+                for i in range(count):
+                    more = self.masked_load(self.plus(at, i * self.lanes * self.size), masks[i])
+                    found.append(self.b.fadd(values[p * count + i], more))
+            inside = self.b.block
+        both = []
+        for value, sum_ in zip(values, found, strict=True):
+            both.append(self.b.phi(value.type))
+            both[-1].add_incoming(value, before)
+            both[-1].add_incoming(sum_, inside)
         return both
 
     def masked_load(self, address: Any, mask: Any) -> Any:
@@ -172,7 +203,7 @@ def sum_rows(context, vectors, several, item, x, px, off, count, w, start, y, py
     """Sums over ``count`` numbers of each of ``several`` pixels times ``vectors`` vectors of weights.
 
     Byte addresses: pixels at ``x + px[p]``, their numbers ``off[k]`` behind; the weights at ``w``, one row after the
-    other; what the sums begin with at ``start``, and where ``r`` is not 0 also at ``r + pr[p]``; results, of which
+    other; what is added to the sums at ``start``, and where ``r`` is not 0 also at ``r + pr[p]``; results, of which
     ``left`` remain, at ``y + py[p]``, held between ``low`` and ``high``. ``item`` is any number of the type.
     """
     v, pixels = vectors.literal_value, several.literal_value
@@ -184,19 +215,13 @@ def sum_rows(context, vectors, several, item, x, px, off, count, w, start, y, py
         places = [ir.Constant(I64, p) for p in range(pixels)]
         xs = [b.add(x, m.word(px, p)) for p in places]
         masks = [m.first_lanes(b.sub(left, ir.Constant(I64, i * m.lanes))) for i in range(v)]
-        bias = [m.load(m.plus(start, i * width)) for i in range(v)]
-        slots = [[cgutils.alloca_once_value(b, one) for one in bias] for _ in places]
-        with b.if_then(b.icmp_signed("!=", r, ir.Constant(I64, 0))):
-            for p, row in zip(places, slots, strict=True):
-                where = b.add(r, m.word(pr, p))
-                for i, slot in enumerate(row):
-                    more = m.masked_load(m.plus(where, i * width), masks[i])
-                    b.store(b.fadd(bias[i], more), slot)
-        first = [b.load(slot) for row in slots for slot in row]
+        zero = m.constant(0.0)
 
         def body(k: Any, sums: list[Any]) -> list[Any]:
             *sums, weights = sums
             offset = m.word(off, k)
+            for i in range(0, v * width, 64):
+                m.prefetch(m.plus(weights, EARLY + i))
             row = [m.load(m.plus(weights, i * width)) for i in range(v)]
             new = []
             for p in range(pixels):
@@ -204,8 +229,11 @@ def sum_rows(context, vectors, several, item, x, px, off, count, w, start, y, py
                 new += [m.multiplied(value, row[i], sums[p * v + i]) for i in range(v)]
             return [*new, m.plus(weights, v * width)]
 
-        sums = m.loop(count, [*first, w], body)
-        sums = m.clamped_all(sums[:-1], low, high)
+        sums = m.loop(count, [*[zero] * (v * pixels), w], body)[:-1]
+        more = [m.load(m.plus(start, i * width)) for i in range(v)]
+        sums = [b.fadd(one, more[i % v]) for i, one in enumerate(sums)]
+        sums = m.plus_rows(sums, r, [m.word(pr, p) for p in places], v, masks)
+        sums = m.clamped_all(sums, low, high)
         ys = [b.add(y, m.word(py, p)) for p in places]
         with b.if_else(b.icmp_signed(">=", left, ir.Constant(I64, v * m.lanes))) as (whole, part):
             with whole:
@@ -220,3 +248,36 @@ def sum_rows(context, vectors, several, item, x, px, off, count, w, start, y, py
 
     words = (types.int64,) * 11
     return types.void(vectors, several, item, *words, item, item), generate
+
+
+@intrinsic(prefer_literal=True)
+def copy_rows(context, vectors, item, x, apart, y, count, left):
+    """``count`` rows of ``vectors`` vectors that are ``apart``, of which ``left`` numbers are there, side by side."""
+    v = vectors.literal_value
+
+    def generate(context, b, signature, arguments):
+        _, _, x, apart, y, count, left = arguments
+        m = Lanes(b, signature.args[1])
+        width = m.lanes * m.size
+        masks = [m.first_lanes(b.sub(left, ir.Constant(I64, i * m.lanes))) for i in range(v)]
+        ahead = b.mul(apart, ir.Constant(I64, AHEAD))
+
+        def rows(masks: list[Any]) -> None:
+            def body(k: Any, carried: list[Any]) -> list[Any]:
+                x, y = carried
+                for i in range(0, v * width, 64):
+                    m.prefetch(b.add(m.plus(x, i), ahead))
+                for i, mask in enumerate(masks):
+                    m.store(m.read(m.plus(x, i * width), mask), m.plus(y, i * width))
+                return [b.add(x, apart), m.plus(y, v * width)]
+
+            m.loop(count, [x, y], body)
+
+        with b.if_else(b.icmp_signed(">=", left, ir.Constant(I64, v * m.lanes))) as (whole, part):
+            with whole:
+                rows([None] * v)
+            with part:
+                rows(masks)
+        return context.get_dummy_value()
+
+    return types.void(vectors, item, *(types.int64,) * 5), generate

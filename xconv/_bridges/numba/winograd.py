@@ -14,19 +14,28 @@ import numpy as np
 from numba import njit
 
 from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros
-from xconv._bridges.numba.direct import Steps, sums
+from xconv._bridges.numba.crew import LINE, add, lead, piece
+from xconv._bridges.numba.direct import BAND, CHUNK, MANY, Steps, _sums, sums
 from xconv._bridges.numba.sharing import shared
 from xconv._bridges.numba.transforms import from_points, kernel_to_points, to_points
 from xconv._bridges.numba.vectors import MOST, WIDTH
+from xconv._config import settings
 from xconv._finish import Finish
 from xconv._geometry import Axis
-from xconv._scratch import aligned, spare
+from xconv._machine import cache_bytes, cores
+from xconv._scratch import aligned, in_tiles, spare
 
+BLOCK, ROOM = (
+    96,
+    2**25,
+)  # tiles that go from one end to the other together, and bytes for those of all threads, at most
+UNKNOWN = 2**19  # bytes of a cache that nobody knows
+TILE = 4  # multiplications that take as long as the transform of one number of a tile
 KERNEL = 70  # multiplications that take as long as the transform of one kernel
 
 
 @njit(nogil=True, cache=True)
-def _kernels(item, size, m, first, last, taps, channels, outputs, w, ws, u, step):
+def _kernels(first, last, item, size, m, taps, channels, outputs, w, ws, u, step):
     """Outputs ``first`` to ``last`` of kernels (T, 3, 3, C, O), as `packed_rows` would lay out points (P, T C, O)."""
     lanes, terms = WIDTH // size, taps * channels
     width = (outputs + lanes - 1) // lanes * lanes
@@ -43,6 +52,12 @@ def _kernels(item, size, m, first, last, taps, channels, outputs, w, ws, u, step
                     kernel_to_points(2, item, of + o * size, ws[1], ws[2], to, step, outputs - o)
 
 
+@njit(nogil=True, cache=True)
+def _kernels_led(crew, size, count, unit, helpers, *arguments):
+    function, job = piece(_kernels, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
+
+
 def winograd_kernel(w: Array, m: int) -> Array:
     """Kernels (3, 3, C, O), or with any axes before, transformed and packed: (points, T C * O')."""
     *before, _, _, channels, outputs = w.shape
@@ -53,15 +68,15 @@ def winograd_kernel(w: Array, m: int) -> Array:
     item, *_ = numbers(w.dtype, 0.0, 0.0)
     taps, wa, ws, ua = w.shape[0], address(w), table(w.strides[:-1]), address(u)
 
-    def some(first: int, last: int) -> None:
-        _kernels(item, w.itemsize, m, first, last, taps, channels, outputs, wa, ws, ua, u.strides[0])
-
-    shared(some, row // (taps * channels), KERNEL * taps * channels * outputs, MOST * lanes)
+    shared(
+        _kernels_led, row // (taps * channels), KERNEL * taps * channels * outputs, MOST * lanes,
+        (item, w.itemsize, m, taps, channels, outputs, wa, ws, ua, u.strides[0]),
+    )  # fmt: skip
     return u
 
 
 @njit(nogil=True, cache=True)
-def _inputs(item, size, m, first, last, counts, x, xs, sizes, lows, channels, nothing, v, step):
+def _inputs(first, last, item, size, m, counts, x, xs, sizes, lows, channels, nothing, v, step):
     """Tiles ``first`` to ``last``, of (N, D, rows of tiles, tiles in a row)."""
     n, lanes = m + 2, WIDTH // size
     places = np.empty(36, np.int64)
@@ -89,8 +104,14 @@ def _inputs(item, size, m, first, last, counts, x, xs, sizes, lows, channels, no
 
 
 @njit(nogil=True, cache=True)
+def _inputs_led(crew, size, count, unit, helpers, *arguments):
+    function, job = piece(_inputs, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
+
+
+@njit(nogil=True, cache=True)
 def _outputs(
-    item, size, m, first, last, counts, p, step, start, r, rs, nothing, y, ys, sizes, channels, dump, low,
+    first, last, item, size, m, counts, p, step, start, r, rs, nothing, y, ys, sizes, channels, dump, low,
     high
 ):  # fmt: skip
     """The other way."""
@@ -129,6 +150,69 @@ def _outputs(
                 )
 
 
+@njit(nogil=True, cache=True)
+def _outputs_led(crew, size, count, unit, helpers, *arguments):
+    function, job = piece(_outputs, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
+
+
+@njit(nogil=True, cache=True)
+def _blocks(
+    first, last, item, size, m, block, room, step, places, read, x, xs, sizes, lows, channels, nothing, w, w_step, off,
+    begins, made, y, ys, r, rs, limits, outputs, low, high, least, most, chunk, band
+):  # fmt: skip
+    """Tiles ``first`` to ``last`` from one end to the other, so many at a time that a core's cache holds them.
+
+    They pass through the first of ``places`` in ``room`` that is free; there are as many as threads.
+    """
+    slot = 0
+    while add(room + slot * step, 1) > 0:
+        add(room + slot * step, -1)
+        slot = (slot + 1) % places
+    points = (m + 2) ** 2
+    v = room + slot * step + LINE
+    p = v + points * block * channels * size
+    dump = p + points * block * outputs * size
+    vs, ps = block * channels * size, block * outputs * size
+    shape, along, beside = np.empty(1, np.int64), np.empty(1, np.int64), np.empty(1, np.int64)
+    along[0], beside[0] = channels * size, outputs * size
+    steps = np.array((vs, w_step, 0, ps, 0))
+    for tile in range(first, last, block):
+        end = min(tile + block, last)
+        shape[0] = end - tile
+        _inputs(
+            tile,
+            end,
+            item,
+            size,
+            m,
+            read,
+            x,
+            xs,
+            sizes,
+            lows,
+            channels,
+            nothing,
+            v - tile * channels * size,
+            vs,
+        )
+        _sums(
+            0, end - tile, item, size, 0, end - tile, points, shape, v, along, off, w, 0, nothing, nothing, p, beside,
+            0, beside, steps, outputs, least, most, least, most, chunk, band,
+        )  # fmt: skip
+        _outputs(
+            tile, end, item, size, m, made, p - tile * outputs * size, ps, begins, r, rs, nothing, y, ys, limits,
+            outputs, dump, low, high,
+        )  # fmt: skip
+    add(room + slot * step, -1)
+
+
+@njit(nogil=True, cache=True)
+def _blocks_led(crew, size, count, unit, helpers, *arguments):
+    function, job = piece(_blocks, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
+
+
 def _room(purpose: str, shape: tuple[int, ...], like: Array) -> Array:
     kept = spare(purpose, shape, like.dtype, like)
     return np.empty(shape, like.dtype) if kept is None else kept
@@ -147,17 +231,20 @@ def winograd(
 
     The last two axes are transformed; the taps of one before them are summed as they are.
     """
+    threads = 1 if in_tiles() else settings().threads or cores()
     g = _geometry(x.shape, x.strides, axes, m, outputs, w.strides[0], y.strides, _strides_of(finish.residual))
     item, low, high = numbers(y.dtype, finish.low, finish.high)
     size, channels = x.itemsize, x.shape[-1]
+    if outputs * channels <= MANY * g.points[1] and len(axes) == 2:
+        return _in_blocks(x, w, m, outputs, y, finish, g, threads)
     v = _room("points", g.points, x)
     _zeros, nothing = zeros(max(channels, outputs), x.dtype)
     xa, va, step = address(x), address(v), v.strides[0]
 
-    def inputs(first: int, last: int) -> None:
-        _inputs(item, size, m, first, last, g.read, xa, g.x, g.sizes, g.lows, channels, nothing, va, step)
-
-    shared(inputs, g.points[1], prod(g.points))
+    shared(
+        _inputs_led, g.points[1], TILE * prod(g.points), 1,
+        (item, size, m, g.read, xa, g.x, g.sizes, g.lows, channels, nothing, va, step),
+    )  # fmt: skip
     p = _room("products", g.products, x)
     sums(v, w, p, g.steps)
     _start, begins = beginning(finish.bias, outputs, x.dtype)
@@ -171,13 +258,38 @@ def winograd(
         p.strides[0],
     )
 
-    def results(first: int, last: int) -> None:
-        _outputs(
-            item, size, m, first, last, g.made, pa, apart, begins, ra, g.residual, nothing, ya, g.y, g.limits,
-            outputs, da, low, high,
-        )  # fmt: skip
+    shared(
+        _outputs_led, g.products[1], TILE * prod(g.products), 1,
+        (item, size, m, g.made, pa, apart, begins, ra, g.residual, nothing, ya, g.y, g.limits, outputs, da, low, high),
+    )  # fmt: skip
+    return y
 
-    shared(results, g.products[1], prod(g.products))
+
+def _in_blocks(
+    x: Array, w: Array, m: int, outputs: int, y: Array, finish: Finish, g: _Geometry, threads: int
+) -> Array:
+    """The same for many tiles."""
+    item, low, high = numbers(y.dtype, finish.low, finish.high)
+    _, least, endless = numbers(y.dtype, float("-inf"), float("inf"))
+    (points, tiles, channels), size, r = g.points, x.itemsize, finish.residual
+    fitting = (cache_bytes(2) or UNKNOWN) // (points * (channels + outputs) * size)
+    most = ROOM // (threads * points * (channels + outputs) * size)
+    block = max(min(max(fitting, 3 * channels * outputs // (4 * (channels + outputs))), BLOCK, most), 1)
+    block = -(-tiles // (-(-tiles // (block * threads)) * threads))  # as many for every thread
+    step = LINE + -(-(points * block * (channels + outputs) + outputs) * size // LINE) * LINE + WIDTH
+    room = _room("blocks", (threads * step // size,), x)
+    for slot in range(threads):
+        room[slot * step // size :][: LINE // size] = 0
+    (_start, begins), (_zeros, nothing) = (
+        beginning(finish.bias, outputs, x.dtype),
+        zeros(max(channels, outputs), x.dtype),
+    )
+    off = table(tuple(size * c for c in range(channels)))
+    shared(_blocks_led, tiles, points * tiles * channels * outputs, block, (
+        item, size, m, block, address(room), step, threads, g.read, address(x), g.x, g.sizes, g.lows, channels, nothing,
+        address(w), w.strides[0], off, begins, g.made, address(y), g.y, 0 if r is None else address(r), g.residual,
+        g.limits, outputs, low, high, least, endless, CHUNK, BAND,
+    ))  # fmt: skip
     return y
 
 

@@ -1,0 +1,257 @@
+"""Threads that wait for work inside compiled code, where one takes over from the other in a microsecond.
+
+To wake a sleeping thread takes fifty. So a thread that has helped looks out for the next job for a while before it goes
+to sleep, without holding up the interpreter, and a job is handed over in memory. The crew does one job at a time; its
+words in memory, each in a line of the cache of its own, are
+
+- the turn, which is odd while the job of that turn is open, and goes up by one when it opens and when it closes;
+- how many more may come to help, how many are inside, and the next piece to be taken;
+- the job: a function (context, first, last), its context, the size that is cut, the count and the unit of the pieces.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from xconv._bridges.numba.vectors import I64
+from xconv._scratch import aligned
+from xconv._threads import Apart
+
+LINE = 64  # bytes
+TURN, ROOM, INSIDE, NEXT, JOB = (LINE * i for i in range(5))
+FUNCTION, CONTEXT, SIZE, COUNT, UNIT = (JOB + 8 * i for i in range(5))
+PATIENCE = 2 * 10**4  # times that one who waits looks again, some 20 to 50 ns each, before it goes to sleep
+_PAIR = types.UniTuple(types.int64, 2)
+YIELD = 500  # times that one looks for helpers to leave before others are let run on its core
+
+
+@intrinsic
+def _load(context, address):
+    def generate(context, b, signature, arguments):
+        return b.load_atomic(b.inttoptr(arguments[0], I64.as_pointer()), "seq_cst", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _store(context, address, value):
+    def generate(context, b, signature, arguments):
+        b.store_atomic(arguments[1], b.inttoptr(arguments[0], I64.as_pointer()), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def add(context, address, value):
+    """What was there before."""
+
+    def generate(context, b, signature, arguments):
+        return b.atomic_rmw("add", b.inttoptr(arguments[0], I64.as_pointer()), arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def _rest(context):
+    """Leave the core to its other thread for a moment."""
+    machine = platform.machine().lower()
+
+    def generate(context, b, signature, arguments):
+        if machine in ("x86_64", "amd64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            b.call(cgutils.get_or_insert_function(b.module, kind, "llvm.x86.sse2.pause"), [])
+        elif machine in ("aarch64", "arm64"):
+            i32 = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [i32])
+            b.call(cgutils.get_or_insert_function(b.module, kind, "llvm.aarch64.hint"), [ir.Constant(i32, 1)])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def _give_way(context):
+    """Let another thread run on this core, where one can say so."""
+
+    def generate(context, b, signature, arguments):
+        if sys.platform != "win32":
+            kind = ir.FunctionType(ir.IntType(32), [])
+            b.call(cgutils.get_or_insert_function(b.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def _call(context, function, job, first, last):
+    def generate(context, b, signature, arguments):
+        function, *rest = arguments
+        kind = ir.FunctionType(ir.VoidType(), [I64] * 3)
+        b.call(b.inttoptr(function, kind.as_pointer()), rest)
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 4), generate
+
+
+def piece_of(context: Any, kernel: Any, arguments: Any, *before: Any) -> Any:
+    """What an intrinsic gives that is called with the types ``before`` and a tuple, for a compiled kernel."""
+    words = (types.int64, types.int64)
+    called = types.Dispatcher(kernel).get_call_type(context, (*words, *arguments.types), {})
+
+    def generate(context, b, signature, given):
+        compiled = kernel.get_compile_result(called)
+        context.active_code_library.add_linking_library(compiled.library)
+        slot = cgutils.alloca_once_value(b, given[-1])
+        name = f"{b.function.name}.piece"
+        function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * 3), name)
+        function.linkage = "internal"
+        inside = ir.IRBuilder(function.append_basic_block())
+        where, first, last = function.args
+        values = inside.load(inside.inttoptr(where, slot.type))
+        parts = [inside.extract_value(values, i) for i in range(len(arguments.types))]
+        context.call_internal_no_propagate(inside, compiled.fndesc, called, [first, last, *parts])
+        inside.ret_void()
+        return context.make_tuple(b, _PAIR, [b.ptrtoint(function, I64), b.ptrtoint(slot, I64)])
+
+    return _PAIR(*before, arguments), generate
+
+
+@intrinsic
+def piece(context, kernel, arguments):
+    """``kernel(first, last, *arguments)`` as a function (context, first, last), and its context, of this call."""
+    return piece_of(context, kernel.dispatcher, arguments, kernel)
+
+
+@njit(nogil=True, cache=True)
+def _take(crew, function, job, size, count, unit):
+    """Piece after piece, until there is none."""
+    units = (size + unit - 1) // unit
+    i = add(crew + NEXT, 1)
+    while i < count:
+        _call(function, job, units * i // count * unit, min(units * (i + 1) // count * unit, size))
+        i = add(crew + NEXT, 1)
+
+
+@njit(nogil=True, cache=True)
+def lead(crew, size, count, unit, helpers, function, job):
+    """All pieces, with the help of so many others if they come; none of them is inside any more in the end."""
+    if helpers == 0 or count < 2:
+        _call(function, job, 0, size)
+        return
+    _store(crew + FUNCTION, function)
+    _store(crew + CONTEXT, job)
+    _store(crew + SIZE, size)
+    _store(crew + COUNT, count)
+    _store(crew + UNIT, unit)
+    _store(crew + NEXT, 0)
+    _store(crew + ROOM, helpers)
+    add(crew + TURN, 1)
+    _take(crew, function, job, size, count, unit)
+    add(crew + TURN, 1)
+    looked = 0
+    while _load(crew + INSIDE) > 0:
+        _rest()
+        looked += 1
+        if looked > YIELD:
+            _give_way()
+
+
+@njit(nogil=True, cache=True)
+def _help(crew, seen, patience):
+    """Take part in what is open, until nothing new is for a while; the last turn that was seen."""
+    looked = 0
+    while looked < patience:
+        turn = _load(crew + TURN)
+        if turn % 2 == 0 or turn == seen:
+            _rest()
+            looked += 1
+            continue
+        seen, looked = turn, 0
+        add(crew + INSIDE, 1)  # from here on, who closes this turn waits
+        if _load(crew + TURN) == turn and add(crew + ROOM, -1) > 0:
+            _take(
+                crew, _load(crew + FUNCTION), _load(crew + CONTEXT), _load(crew + SIZE), _load(crew + COUNT),
+                _load(crew + UNIT),
+            )  # fmt: skip
+        add(crew + INSIDE, -1)
+    return seen
+
+
+class _Crew:
+    """The threads of all calls together, and their words in memory; they serve one call at a time."""
+
+    def __init__(self) -> None:
+        self.taken = threading.Lock()
+        self.words = aligned(JOB // 8 + 8, np.int64)
+        self.words[:] = 0
+        self.address = int(self.words.__array_interface__["data"][0])
+        self.threads: list[threading.Thread] = []
+        self.bell: SimpleQueue[None] = SimpleQueue()
+        self.asleep = 0
+        self.apart = Apart()
+
+    def call(self, helpers: int) -> int:
+        """Have so many at hand, of the caller's who has taken the crew: how many there are."""
+        if len(self.threads) < helpers:
+            self._grow(helpers)
+        self.apart.keep(self.threads)
+        for _ in range(min(self.asleep, helpers)):
+            self.bell.put(None)
+        return min(len(self.threads), helpers)
+
+    def _grow(self, size: int) -> None:
+        with suppress(RuntimeError):  # no thread can be started: here, any more, or on this platform
+            while len(self.threads) < size:
+                name = f"xconv-compiled-{len(self.threads) + 1}"
+                thread = threading.Thread(target=self._serve, name=name, daemon=True)
+                thread.start()
+                self.threads.append(thread)
+
+    def _serve(self) -> None:
+        seen = 0
+        while True:
+            seen = _help(self.address, seen, PATIENCE)
+            self.asleep += 1
+            self.bell.get()
+            self.asleep -= 1
+
+
+_crew = _Crew()
+
+
+def _reset() -> None:
+    """In a child process, which has none of its parent's threads."""
+    global _crew
+    _crew = _Crew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset)
+
+
+def run(work: Any, size: int, count: int, unit: int, helpers: int, arguments: tuple[Any, ...]) -> None:
+    """``work(crew, size, count, unit, helpers, *arguments)``, which are led; alone where the crew is busy."""
+    crew, mine = _crew, False
+    if helpers < 1 or count < 2:
+        work(crew.address, size, 1, unit, 0, *arguments)
+        return
+    try:
+        mine = crew.taken.acquire(blocking=False)
+        helpers = crew.call(min(helpers, count - 1)) if mine else 0
+        work(crew.address, size, count, unit, helpers, *arguments)
+    finally:
+        if mine:
+            crew.taken.release()
