@@ -249,6 +249,7 @@ def test_every_number_of_pixels_meets_every_width_of_a_block(dtype, vectors):
 @pytest.mark.parametrize("pixels", [direct.RAW, direct.RAW + 1])
 @pytest.mark.parametrize("kept", [False, True])
 def test_weights_are_packed_on_the_way_for_few_pixels_and_at_once_for_more(monkeypatch, pixels, kept):
+    monkeypatch.setattr(direct, "LITTLE", 0)
     packed = []
     monkeypatch.setattr(
         direct,

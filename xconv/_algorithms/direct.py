@@ -9,6 +9,7 @@ from xconv._movers import tap_slices, written
 from xconv._namespace import Array, Namespace, Traits, added, compiled, empty_like
 from xconv._products import matmul
 
+RAW, LITTLE = 192, 10**7  # pixels, or multiplications, up to which weights are packed on the way
 PACKING = 2**17  # bytes of traffic that take as long as beginning to pack the weights
 BEGIN = 100  # bytes of traffic that take as long as beginning and ending the sums of a pixel
 
@@ -43,7 +44,9 @@ def _compiled_cost(problem: ConvProblem, inputs: int, outputs: int) -> Cost:
     sums = problem.pixels * groups * -(-filled // (4 * lanes))  # each begins and ends apart from its products
     moved = 2 * weights + size * problem.pixels * problem.channels_out + BEGIN * sums
     flops = problem.flops * filled // max(outputs, 1)
-    return Cost(flops, moved, 2, 0, bind_bytes=2 * weights + PACKING, bound=weights)
+    few = problem.pixels <= RAW or problem.flops <= 2 * LITTLE
+    binding = weights if few else 2 * weights + PACKING
+    return Cost(flops, moved, 2, 0, bind_bytes=binding, bound=weights)
 
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:

@@ -23,6 +23,7 @@ from xconv._scratch import spare
 
 _SMALL_KERNEL = 2**20  # bytes; larger ones take F(2, 3), whose kernel is the shorter to stream
 _BLOCK = 96  # tiles that compiled code has in work on each thread, at most
+_BINDING = 2**18  # bytes of traffic that take as long as beginning to transform a kernel
 _ROOM = 2**25  # bytes for all of those, at most
 
 
@@ -58,7 +59,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
         kept = size * points * (read * inputs + made * outputs)
         if taps == 1:  # many tiles are done by and by
             kept = min(kept, size * points * (inputs + outputs) * _BLOCK * cores(), _ROOM)
-        return Cost(products, moved + 2 * bound, 4, kept, bind_bytes=3 * bound, bound=bound, step=m)
+        binding = 3 * bound + _BINDING
+        return Cost(products, moved + 2 * bound, 5, kept, bind_bytes=binding, bound=bound, step=m)
     half = (
         m * (m + 2) if len(axes) == 2 else 0
     )  # results between the two axes of a tile, for each of its points

@@ -33,7 +33,7 @@ from xconv._scratch import LINE, aligned, spare
 CHUNK = (
     2**15 if WIDTH < 64 else 2**17
 )  # bytes of weights that are gone through for a band before the next ones are
-RAW = 2 * 96  # pixels up to which weights are packed on the way
+RAW, LITTLE = 192, 10**7  # pixels, or multiplications, up to which weights are packed on the way
 BAND = 96  # pixels that all weights are gone through for before the next ones are: they stay in the cache of a core
 PACKED = 8  # multiplications that take as long as packing a number
 WIDE = 4  # blocks of outputs whose weights are packed together, if they are packed on the way
@@ -59,14 +59,14 @@ def _sums(
         begin, end = piece_first, min(piece_last, outputs)
     else:
         group_first, group_last = piece_first, piece_last
-    own = np.empty(WIDE * max(chunk, 16 * MOST * WIDTH) // 8 if apart else 1, np.int64)
-    panel = own.ctypes.data
     rank, terms = len(shape), len(off)
     px, py, pr = (np.empty(band + 16, np.int64), np.empty(band + 16, np.int64), np.empty(band + 16, np.int64))
     aoff = off.ctypes.data
     at = np.empty(rank, np.int64)
     lanes = WIDTH // size
-    some = max(chunk // (MOST * WIDTH), 16)
+    some = min(max(chunk // (MOST * WIDTH), 16), max(terms, 1))
+    own = np.empty(WIDE * MOST * WIDTH // 8 * some if apart else 1, np.int64)
+    panel = own.ctypes.data
     together = group_last - group_first if terms * outputs < SMALL else 1
     for some_groups in range(group_first, group_last, together):
         for begin_band in range(first, last, band):
@@ -239,10 +239,10 @@ def packed_rows(w: Array, *, keep: bool = True) -> Array:
         return rows
     if w.strides[-1] != w.itemsize:
         w = np.ascontiguousarray(w)
-    shared(
-        _packed_led, width, PACKED * w.size, block,
-        (w.dtype.type(0), w.itemsize, groups, terms, outputs, address(w), *w.strides[:2], address(rows), rows.strides[0]),
-    )  # fmt: skip
+    shared(_packed_led, width, PACKED * w.size, block, (
+        w.dtype.type(0), w.itemsize, groups, terms, outputs, address(w), *w.strides[:2], address(rows),
+        rows.strides[0],
+    ))  # fmt: skip
     return rows
 
 
@@ -332,7 +332,9 @@ def convolved(
     The weights are packed, (G, T C/G * O'), or as they are, (G, T C/G, O), which is as good for few pixels.
     """
     r = finish.residual
-    if w.ndim == 3 and (prod(y.shape[:-1]) > RAW or w.strides[-1] != w.itemsize):
+    pixels = prod(y.shape[:-1])
+    many = pixels > RAW and pixels * w.size > LITTLE
+    if w.ndim == 3 and (many or w.strides[-1] != w.itemsize):
         w = packed_rows(w, keep=False)
     sums(x, w, y, _steps(x.shape[-1], x.strides, axes, w.shape[0], w.strides[0], outputs, y.shape, y.strides,
                          None if r is None else r.strides), finish)  # fmt: skip
