@@ -23,11 +23,12 @@ from dataclasses import asdict, dataclass
 from math import isqrt, prod
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from timing import Pace, compare
 
-from xconv._bridges.numba import copies, lanes, winograd
+from xconv._bridges.numba import copies, direct, lanes, winograd
 from xconv._bridges.numba.gathering import gathered, maps
 from xconv._finish import Finish
 from xconv._geometry import Axis
@@ -100,16 +101,19 @@ def transform(name: str, m: int, channels: int = 64) -> Make:
     def make(side: int) -> tuple[Callable[[], object], int]:
         x, axes = image(side, channels), square(side, 3)
         y, w = filled(axes, channels), np.ones(((m + 2) ** 2, channels * channels), np.float32)
-        inner, seen = getattr(winograd, name), []
-        setattr(winograd, name, lambda *arguments: seen.append(arguments) or inner(*arguments))
-        try:
+        work, shared, seen = getattr(winograd, name), winograd.shared, []
+
+        def noted(*arguments: Any) -> None:
+            if arguments[0] is work:
+                seen.append(arguments)
+            shared(*arguments)
+
+        with mock.patch.multiple(winograd, shared=noted, MANY=0):  # one after the other, whatever there are
             winograd.winograd(x, w, axes, m, channels, y, Finish())
-        finally:
-            setattr(winograd, name, inner)
         (arguments,) = seen
         points = (m + 2) ** 2 * (-(-side // m)) ** 2 * channels * x.itemsize
         keep = (x, y, w)
-        return lambda: inner(*arguments) if keep else None, x.nbytes + points
+        return lambda: shared(*arguments) if keep else None, x.nbytes + points
 
     return make
 
@@ -124,6 +128,23 @@ def largest(side: int) -> tuple[Callable[[], object], int]:
     x, axes = image(side, 64), square(side, 3, 2)
     y = filled(axes, 64)
     return lambda: lanes.running(x, axes, "max", y), x.nbytes + y.nbytes
+
+
+def direct_sums(side: int) -> tuple[Callable[[], object], int]:
+    x, axes, w = image(side, 64), (Axis(side, 3),) * 2, np.ones((1, 9 * 64, 64), np.float32)
+    y = filled(axes, 64)
+    return lambda: direct.convolved(x, w, axes, 64, y), x.nbytes + y.nbytes
+
+
+def in_blocks(side: int) -> tuple[Callable[[], object], int]:
+    x, axes, w = image(side, 64), square(side, 3), np.ones((16, 64 * 64), np.float32)
+    y = filled(axes, 64)
+
+    def call() -> None:
+        with mock.patch.object(winograd, "MANY", x.size * 64):
+            winograd.winograd(x, w, axes, 2, 64, y, Finish())
+
+    return call, x.nbytes + y.nbytes
 
 
 def finishing(channels: int, *, residual: bool = False) -> Make:
@@ -144,16 +165,18 @@ MOVERS: dict[str, Make] = {
     "columns 3x3, 3 channels": windows(3, 3, 1),
     "columns 7x7/2, 3 channels": windows(3, 7, 2),
     "columns 3x3, 64 channels": windows(64, 3, 1),
-    "winograd F(2) in": transform("_inputs", 2),
-    "winograd F(2) out": transform("_outputs", 2),
-    "winograd F(4) in": transform("_inputs", 4),
-    "winograd F(4) out": transform("_outputs", 4),
+    "winograd F(2) in": transform("_inputs_led", 2),
+    "winograd F(2) out": transform("_outputs_led", 2),
+    "winograd F(4) in": transform("_inputs_led", 4),
+    "winograd F(4) out": transform("_outputs_led", 4),
     "depthwise 3x3, 64 channels": depthwise,
     "running max 3x3/2, 64 channels": largest,
     "finished, bias and bounds, 64 channels": finishing(64),
     "finished, with a residual, 64 channels": finishing(64, residual=True),
     "finished, bias and bounds, 3 channels": finishing(3),
 }
+# Not movers, but compiled as well.
+OTHERS: dict[str, Make] = {"direct 3x3, 64 channels": direct_sums, "winograd, 64 channels": in_blocks}
 # Functions that are compiled one by one, by a mover that calls them.
 COMPILED = {
     "gathered": "gathered, padded, 64 channels last",
@@ -162,7 +185,9 @@ COMPILED = {
     "finished": "finished, bias and bounds, 64 channels",
     "depthwise": "depthwise 3x3, 64 channels",
     "running": "running max 3x3/2, 64 channels",
-    "winograd, both transforms and products": "winograd F(2) in",
+    "direct": "direct 3x3, 64 channels",
+    "winograd, few tiles": "winograd F(2) in",
+    "winograd, many tiles": "winograd, 64 channels",
 }
 
 
@@ -195,7 +220,7 @@ def first_calls() -> dict[str, float]:
     for name, mover in COMPILED.items():
         start = time.perf_counter()
         with scratch():
-            MOVERS[mover](8)[0]()
+            (MOVERS | OTHERS)[mover](8)[0]()
         seconds[name] = time.perf_counter() - start
     return seconds
 
