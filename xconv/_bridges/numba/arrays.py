@@ -6,10 +6,14 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from xconv._bridges.numba.vectors import MOST, WIDTH
 
 Array = Any
+
+# Compiled functions that only compiled functions call: without the code that Python would call them by.
+inner = njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def address(x: Array) -> int:

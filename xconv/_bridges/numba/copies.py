@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xconv._bridges.numba.arrays import Array, address, numbers, table
+from xconv._bridges.numba.arrays import Array, address, inner, numbers, table
 from xconv._bridges.numba.gathering import can_gather, five, gathered, maps
 from xconv._bridges.numba.rows import fill_rows, finish_rows, move_rows
 from xconv._finish import Finish
@@ -20,7 +20,7 @@ ROW = 2**14  # bytes of windows that are written tap by tap
 PIECE = 256  # numbers that share one row of repeated biases
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _inside(at, step, size, count):
     """Which of ``count`` positions, from ``at`` on, ``step`` apart, are at least 0 and below ``size``: from, and to."""
     if step == 1:  # by far the most, and without a division

@@ -25,6 +25,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from xconv._bridges.numba.arrays import inner
 from xconv._bridges.numba.vectors import I64
 from xconv._scratch import aligned
 from xconv._threads import Apart
@@ -135,7 +136,7 @@ def piece(context, kernel, arguments):
     return piece_of(context, kernel.dispatcher, arguments, kernel)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _take(crew, function, job, size, count, unit):
     """Piece after piece, until there is none."""
     units = (size + unit - 1) // unit
@@ -145,7 +146,7 @@ def _take(crew, function, job, size, count, unit):
         i = add(crew + NEXT, 1)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def lead(crew, size, count, unit, helpers, function, job):
     """All pieces, with the help of so many others if they come; none of them is inside any more in the end."""
     if helpers == 0 or count < 2:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros
+from xconv._bridges.numba.arrays import Array, address, beginning, inner, numbers, table, zeros
 from xconv._bridges.numba.crew import lead, piece
 from xconv._bridges.numba.sharing import shared
 from xconv._bridges.numba.vectors import (
@@ -42,7 +42,7 @@ PIXELS, OUTPUTS, GROUPS = range(3)  # what the sums are cut along
 SMALL = 2**12  # weights of a group; of such groups, all are done for a band before the next one
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _sums(
     piece_first, piece_last, item, size, split, pixels, groups, shape, x, xs, off, w, apart, start, nothing, y, ys, r,
     rs, steps, outputs, low, high, least, most, chunk, band
@@ -146,7 +146,7 @@ def _sums(
     own[0] = 0  # it is alive until here
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _pack(item, size, first, last, outputs, w, apart, to, terms):
     """Outputs ``first`` to ``last`` of ``terms`` rows, block by block; some rows at a time, which lie side by side."""
     lanes = WIDTH // size
@@ -169,7 +169,7 @@ def _pack(item, size, first, last, outputs, w, apart, to, terms):
                 copy_rows(1, item, of, apart, at, count, left)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _band(item, vectors, pixels, x, px, off, count, w, start, y, py, r, pr, left, low, high):
     """As many pixels at a time as the registers hold; fewer where fewer are left."""
     i = 0
@@ -210,7 +210,7 @@ def _sums_led(crew, size, count, unit, helpers, *arguments):
     lead(crew, size, count, unit, helpers, function, job)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _packed(first, last, item, size, groups, terms, outputs, w, group_step, apart, rows, step):
     for group in range(groups):
         at = rows + group * step + first * size * terms

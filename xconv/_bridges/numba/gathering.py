@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from xconv._borders import boundary
-from xconv._bridges.numba.arrays import Array, address, table
+from xconv._bridges.numba.arrays import Array, address, inner, table
 from xconv._bridges.numba.crew import lead, piece
 from xconv._bridges.numba.rows import fill_rows, halves, move_number, move_rows
 from xconv._bridges.numba.sharing import TAP, shared
@@ -20,7 +20,7 @@ from xconv._bridges.numba.vectors import WIDTH
 AT_ONCE = 2**18  # bytes of a turned result that are written piece by piece
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _runs_of(row, old, new, step, channels, side_by_side):
     """A row of pixels as runs: whether they are fill, where they begin in x and y, how far from one to the next in x.
 
@@ -44,7 +44,7 @@ def _runs_of(row, old, new, step, channels, side_by_side):
     return runs
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _channels_apart(old, new, before, after, x, by, away, y, pixel, pixels, channels, lanes, nowhere):
     """A vector of channels at most, or a few that are all; in x they are ``away`` from each other, pixels ``by``."""
     together = pixel == channels * after
@@ -63,7 +63,7 @@ def _channels_apart(old, new, before, after, x, by, away, y, pixel, pixels, chan
                 move_number(old, new, x + p * by + c * away, y + p * pixel + c * after)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _gathered(
     begin, end, old, new, before, after, shape, steps, x, first, second, third, fill, y, at_once
 ):  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numba.extending import intrinsic
 
-from xconv._bridges.numba.arrays import Array, address, beginning, numbers
+from xconv._bridges.numba.arrays import Array, address, beginning, inner, numbers
 from xconv._bridges.numba.crew import lead, piece_of
 from xconv._bridges.numba.maxima import first_maximum
 from xconv._bridges.numba.reductions import MAX, MIN, PIXELS, PRODUCTS, SUM, reduce_rows
@@ -28,12 +28,12 @@ CHUNK = 2**15  # bytes of weights that are gone through for all pixels before th
 OWN = frozenset({(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)})
 
 
-def _named(name: str) -> Callable[[Any], Any]:
+def _named(name: str, how: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Compile a function under a name of its own: code found on disk is linked by names, whatever else has it."""
 
     def compiled(function: Any) -> Any:
         function.__name__ = function.__qualname__ = name
-        return njit(nogil=True, cache=True)(function)
+        return how(function)
 
     return compiled
 
@@ -42,7 +42,7 @@ def _named(name: str) -> Callable[[Any], Any]:
 def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
     """Compiled for rows of ``window`` taps whose windows are ``stride`` apart; with (1, 1) every tap is a row."""
 
-    @_named(f"reduce_{kind}_{window}_{stride}")
+    @_named(f"reduce_{kind}_{window}_{stride}", inner)
     def reduce(
         first, last, item, size, shape, x, xs, w, start, next_start, nothing, y, ys, r, rs, channels, chunk, low, high
     ):  # fmt: skip
@@ -117,7 +117,7 @@ def _piece(context, kind, window, stride, arguments):
 def _reducing(kind: int, window: int, stride: int) -> Callable[..., None]:
     """The same, led."""
 
-    @_named(f"led_{kind}_{window}_{stride}")
+    @_named(f"led_{kind}_{window}_{stride}", njit(nogil=True, cache=True))
     def led(crew, size, count, unit, helpers, *arguments):
         function, job = _piece(kind, window, stride, arguments)
         lead(crew, size, count, unit, helpers, function, job)

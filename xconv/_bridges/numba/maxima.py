@@ -12,7 +12,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xconv._bridges.numba.arrays import Array, address, numbers, table
+from xconv._bridges.numba.arrays import Array, address, inner, numbers, table
 from xconv._bridges.numba.crew import lead, piece
 from xconv._bridges.numba.reductions import PIXELS
 from xconv._bridges.numba.sharing import TAP, shared
@@ -100,7 +100,7 @@ def _first_maxima(
     return types.void(item, *(types.int64,) * 17), generate
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _maxima(start_row, end_row, item, size, shape, whole, x, xs, nothing, y, ys, to, tos, channels):
     """``whole`` is where the first window begins in the whole input, how far apart positions are, and its sizes.
 

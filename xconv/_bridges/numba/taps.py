@@ -11,9 +11,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from xconv._bridges.numba.arrays import Array, address, table
+from xconv._bridges.numba.arrays import Array, address, inner, table
 from xconv._bridges.numba.vectors import WIDTH
 from xconv._geometry import Axis
 
@@ -49,7 +48,7 @@ def padding(value: float, dtype: Any) -> tuple[Array, int]:
     return vector, address(vector)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def met(at, step, count, size):
     """From and to which of ``count`` positions, ``at`` and every ``step`` behind, an axis of ``size`` is met."""
     if step == 1:  # by far the most, and no division
@@ -60,7 +59,7 @@ def met(at, step, count, size):
     return first, max(min(last, count), first)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def place_taps(planes, rows, columns, windows, steps, off, number):
     """Where the taps of these planes and rows stand, and their numbers in the window; how many these are.
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from xconv._bridges.numba.arrays import Array, address, beginning, numbers, table, zeros
+from xconv._bridges.numba.arrays import Array, address, beginning, inner, numbers, table, zeros
 from xconv._bridges.numba.crew import LINE, add, lead, piece
 from xconv._bridges.numba.direct import BAND, CHUNK, MANY, Steps, _sums, sums
 from xconv._bridges.numba.sharing import shared
@@ -34,7 +34,7 @@ TILE = 4  # multiplications that take as long as the transform of one number of 
 KERNEL = 70  # multiplications that take as long as the transform of one kernel
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _kernels(first, last, item, size, m, taps, channels, outputs, w, ws, u, step):
     """Outputs ``first`` to ``last`` of kernels (T, 3, 3, C, O), as `packed_rows` would lay out points (P, T C, O)."""
     lanes, terms = WIDTH // size, taps * channels
@@ -75,7 +75,7 @@ def winograd_kernel(w: Array, m: int) -> Array:
     return u
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _inputs(first, last, item, size, m, counts, x, xs, sizes, lows, channels, nothing, v, step):
     """Tiles ``first`` to ``last``, of (N, D, rows of tiles, tiles in a row)."""
     n, lanes = m + 2, WIDTH // size
@@ -109,7 +109,7 @@ def _inputs_led(crew, size, count, unit, helpers, *arguments):
     lead(crew, size, count, unit, helpers, function, job)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _outputs(
     first, last, item, size, m, counts, p, step, start, r, rs, nothing, y, ys, sizes, channels, dump, low,
     high
@@ -156,7 +156,7 @@ def _outputs_led(crew, size, count, unit, helpers, *arguments):
     lead(crew, size, count, unit, helpers, function, job)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _blocks(
     first, last, item, size, m, block, room, step, places, read, x, xs, sizes, lows, channels, nothing, w, w_step, off,
     begins, made, y, ys, r, rs, limits, outputs, low, high, least, most, chunk, band
@@ -177,6 +177,7 @@ def _blocks(
     shape, along, beside = np.empty(1, np.int64), np.empty(1, np.int64), np.empty(1, np.int64)
     along[0], beside[0] = channels * size, outputs * size
     steps = np.array((vs, w_step, 0, ps, 0))
+    none = first - first  # a literal 0 would be a type of its own, and compiled for
     for tile in range(first, last, block):
         end = min(tile + block, last)
         shape[0] = end - tile
@@ -197,8 +198,8 @@ def _blocks(
             vs,
         )
         _sums(
-            0, end - tile, item, size, 0, end - tile, points, shape, v, along, off, w, 0, nothing, nothing, p, beside,
-            0, beside, steps, outputs, least, most, least, most, chunk, band,
+            none, end - tile, item, size, none, end - tile, points, shape, v, along, off, w, none, nothing, nothing, p, beside,
+            none, beside, steps, outputs, least, most, least, most, chunk, band,
         )  # fmt: skip
         _outputs(
             tile, end, item, size, m, made, p - tile * outputs * size, ps, begins, r, rs, nothing, y, ys, limits,
