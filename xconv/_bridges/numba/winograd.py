@@ -198,8 +198,8 @@ def _blocks(
             vs,
         )
         _sums(
-            none, end - tile, item, size, none, end - tile, points, shape, v, along, off, w, none, nothing, nothing, p, beside,
-            none, beside, steps, outputs, least, most, least, most, chunk, band,
+            none, end - tile, item, size, none, end - tile, points, shape, v, along, off, w, none, nothing, nothing, p,
+            beside, none, beside, steps, outputs, least, most, least, most, chunk, band,
         )  # fmt: skip
         _outputs(
             tile, end, item, size, m, made, p - tile * outputs * size, ps, begins, r, rs, nothing, y, ys, limits,
