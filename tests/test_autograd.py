@@ -12,6 +12,8 @@ import pytest
 import xconv
 from gradients import CASES, OTHERS, Case, loss, normal, numeric_gradient, slope
 
+LAZY_STEP = 2
+
 pytestmark = pytest.mark.backends("torch", "jax")
 
 

@@ -21,6 +21,8 @@ import network
 import peers
 from peers import onnx_runtime
 
+LAZY_STEP = 2
+
 _, NETS = layers.load()
 
 
