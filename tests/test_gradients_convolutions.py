@@ -14,6 +14,8 @@ from compare import assert_close, assert_same
 from xconv import _weights
 from xconv._geometry import Axis, ConvProblem
 
+LAZY_STEP = 2
+
 # ----------------------------------------------------------------------------------------------- the transpose
 
 CASES = {

@@ -11,7 +11,7 @@ from cases import numbers, pytest_generate_tests, small_integers, thinned  # noq
 from compare import assert_close, assert_same
 from test_gradients_convolutions import differences, inner, pulled
 
-LAZY_STEP = 3
+LAZY_STEP = 6
 
 FUNCTIONS = {"convolve": xconv.convolve, "correlate": xconv.correlate}
 PAD_MODES = ["constant", "edge", "reflect", "symmetric", "wrap"]

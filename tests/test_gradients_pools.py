@@ -14,7 +14,7 @@ from compare import assert_close, assert_same
 from xconv import _extents, _plan
 from xconv._grad import vjp
 
-LAZY_STEP = 9
+LAZY_STEP = 18
 
 
 def back(function, *args, **options):
