@@ -114,7 +114,8 @@ def piece_of(context: Any, kernel: Any, arguments: Any, *before: Any) -> Any:
 
     def generate(context, b, signature, given):
         compiled = kernel.get_compile_result(called)
-        context.active_code_library.add_linking_library(compiled.library)
+        described, code = (getattr(compiled, field) for field in ("fndesc", "library"))
+        context.active_code_library.add_linking_library(code)
         slot = cgutils.alloca_once_value(b, given[-1])
         name = f"{b.function.name}.piece"
         function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * 3), name)
@@ -123,7 +124,7 @@ def piece_of(context: Any, kernel: Any, arguments: Any, *before: Any) -> Any:
         where, first, last = function.args
         values = inside.load(inside.inttoptr(where, slot.type))
         parts = [inside.extract_value(values, i) for i in range(len(arguments.types))]
-        context.call_internal_no_propagate(inside, compiled.fndesc, called, [first, last, *parts])
+        context.call_internal_no_propagate(inside, described, called, [first, last, *parts])
         inside.ret_void()
         return context.make_tuple(b, _PAIR, [b.ptrtoint(function, I64), b.ptrtoint(slot, I64)])
 
