@@ -138,6 +138,29 @@ def test_the_crew_is_given_back_after_an_error(fresh):
     assert_same(*add())
 
 
+@njit(nogil=True)
+def _failing(first, last, at):
+    if first <= at < last:
+        raise ValueError("not this one")
+
+
+@njit(nogil=True)
+def failing(crew, size, count, unit, helpers, *arguments):
+    function, job = piece(_failing, arguments)
+    lead(crew, size, count, unit, helpers, function, job)
+
+
+@pytest.mark.parametrize("helpers", [0, 1])
+def test_a_piece_that_fails_is_not_passed_over(fresh, helpers):
+    """Whatever it was, on whatever thread; in xconv it can only be memory for a table."""
+    for at in range(64):
+        with pytest.raises(MemoryError, match="no memory for its tables"):
+            crew.run(failing, 64, 64, 1, helpers, (at,))
+        assert not fresh.taken.locked()
+    crew.run(failing, 64, 64, 1, helpers, (64,))
+    assert_same(*add(helpers=helpers))
+
+
 def test_many_callers_at_once(fresh):
     """Whoever has the crew, each result is right, with calls through the front door among them."""
     x, w = numbers((1, 30, 30, 64)), numbers((3, 3, 64, 64))

@@ -101,7 +101,8 @@ def ready(
     """What is to be done with x (N, *n, C) and w (*k, C / groups, O), and bias and residual, to give (N, *out, O)."""
     extra = _epilogue_bytes(problem.channels_out, dtypes, activation, xp)
     problem = typed(problem, dtypes, extra, xp, cast=x != dtypes.compute)
-    if problem.fast and dtypes.result == dtypes.compute and _bounds(activation) is not None:
+    compilable = is_compilable(xp, dtypes.compute, len(problem.axes))  # here, or in the chunks of an array
+    if compilable and dtypes.result == dtypes.compute and _bounds(activation) is not None:
         problem = replace(problem, ends=True)
     work = partial(_convolve_tile, activation=activation)
     tails = ((problem.channels_out,),)
@@ -114,7 +115,7 @@ def ready(
         0,
         algorithm,
         settings,
-        compilable=is_compilable(xp, dtypes.compute, len(problem.axes)),
+        compilable=compilable,
         aligned=aligned,
     )
     return Ready(job, {})

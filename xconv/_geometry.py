@@ -152,7 +152,9 @@ class ConvProblem:
     direct: bool = False  # only direct sums will do: integers held in floats, or a setting that asks for them
     fast: bool = False  # whether compiled movers do it
     separable: bool = False  # whether the kernel is given as one for each axis, whose product it is
-    ends: bool = False  # whether compiled sums do all that comes after them as well: bias, residual, bounds
+    ends: bool = (
+        False  # whether compiled sums would do all that comes after them as well: bias, residual, bounds
+    )
 
     def __hash__(self) -> int:
         return self._hash

@@ -238,7 +238,7 @@ def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *,
     cores_ = _cores(problem)
     whole = [room.cost(core, traits) for core in cores_]
     step = max(cost.step for cost in whole)
-    led = problem.ends and not LED.isdisjoint(compiled_movers(name, problem))
+    led = problem.fast and problem.ends and not LED.isdisjoint(compiled_movers(name, problem))
     if not bound:
         budget = max(budget - sum(cost.bound for cost in whole), 1)
 

@@ -23,8 +23,8 @@ from xconv._scratch import spare
 
 _SMALL_KERNEL = 2**20  # bytes; larger ones take F(2, 3), whose kernel is the shorter to stream
 _BLOCK = 96  # tiles that compiled code has in work on each thread, at most
-_BINDING = 2**18  # bytes of traffic that take as long as beginning to transform a kernel
 _ROOM = 2**25  # bytes for all of those, at most
+_BINDING = 2**18  # bytes of traffic that take as long as beginning to transform a kernel
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:

@@ -27,15 +27,14 @@ from numba.extending import intrinsic
 
 from xconv._bridges.numba.arrays import inner
 from xconv._bridges.numba.vectors import I64
-from xconv._scratch import aligned
+from xconv._scratch import LINE, aligned
 from xconv._threads import Apart
 
-LINE = 64  # bytes
 TURN, ROOM, INSIDE, NEXT, JOB = (LINE * i for i in range(5))
 FUNCTION, CONTEXT, SIZE, COUNT, UNIT = (JOB + 8 * i for i in range(5))
 PATIENCE = 2 * 10**4  # times that one who waits looks again, some 20 to 50 ns each, before it goes to sleep
-_PAIR = types.UniTuple(types.int64, 2)
 YIELD = 500  # times that one looks for helpers to leave before others are let run on its core
+_PAIR = types.UniTuple(types.int64, 2)
 
 
 @intrinsic
@@ -116,15 +115,20 @@ def piece_of(context: Any, kernel: Any, arguments: Any, *before: Any) -> Any:
         compiled = kernel.get_compile_result(called)
         described, code = (getattr(compiled, field) for field in ("fndesc", "library"))
         context.active_code_library.add_linking_library(code)
-        slot = cgutils.alloca_once_value(b, given[-1])
+        held = ir.LiteralStructType(
+            [I64, given[-1].type]
+        )  # whether a piece has failed, and what it is called with
+        slot = cgutils.alloca_once_value(b, b.insert_value(ir.Constant(held, None), given[-1], 1))
         name = f"{b.function.name}.piece"
         function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * 3), name)
         function.linkage = "internal"
         inside = ir.IRBuilder(function.append_basic_block())
         where, first, last = function.args
-        values = inside.load(inside.inttoptr(where, slot.type))
+        values = inside.extract_value(inside.load(inside.inttoptr(where, slot.type)), 1)
         parts = [inside.extract_value(values, i) for i in range(len(arguments.types))]
-        context.call_internal_no_propagate(inside, described, called, [first, last, *parts])
+        status, _ = context.call_internal_no_propagate(inside, described, called, [first, last, *parts])
+        with inside.if_then(status.is_error, likely=False):
+            inside.store_atomic(ir.Constant(I64, 1), inside.inttoptr(where, I64.as_pointer()), "seq_cst", 8)
         inside.ret_void()
         return context.make_tuple(b, _PAIR, [b.ptrtoint(function, I64), b.ptrtoint(slot, I64)])
 
@@ -148,11 +152,7 @@ def _take(crew, function, job, size, count, unit):
 
 
 @inner
-def lead(crew, size, count, unit, helpers, function, job):
-    """All pieces, with the help of so many others if they come; none of them is inside any more in the end."""
-    if helpers == 0 or count < 2:
-        _call(function, job, 0, size)
-        return
+def _share_out(crew, size, count, unit, helpers, function, job):
     _store(crew + FUNCTION, function)
     _store(crew + CONTEXT, job)
     _store(crew + SIZE, size)
@@ -169,6 +169,17 @@ def lead(crew, size, count, unit, helpers, function, job):
         looked += 1
         if looked > YIELD:
             _give_way()
+
+
+@inner
+def lead(crew, size, count, unit, helpers, function, job):
+    """All pieces, with the help of so many others if they come; none of them is inside any more in the end."""
+    if helpers == 0 or count < 2:
+        _call(function, job, 0, size)
+    else:
+        _share_out(crew, size, count, unit, helpers, function, job)
+    if _load(job) != 0:  # all that can fail are the small tables that compiled code makes
+        raise MemoryError("compiled code had no memory for its tables")
 
 
 @njit(nogil=True, cache=True)

@@ -30,14 +30,13 @@ from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis
 from xconv._scratch import LINE, aligned, spare
 
-CHUNK = (
-    2**15 if WIDTH < 64 else 2**17
-)  # bytes of weights that are gone through for a band before the next ones are
+# Bytes of weights that are gone through for a band before the next ones are.
+CHUNK = 2**15 if WIDTH < 64 else 2**17
 RAW, LITTLE = 192, 10**7  # pixels, or multiplications, up to which weights are packed on the way
 BAND = 96  # pixels that all weights are gone through for before the next ones are: they stay in the cache of a core
 PACKED = 8  # multiplications that take as long as packing a number
 WIDE = 4  # blocks of outputs whose weights are packed together, if they are packed on the way
-MANY = 64  # pixels for each weight: with more, the weights are the most of what is read
+MANY = 64  # weights for each pixel: with more, they are the most of what is read
 PIXELS, OUTPUTS, GROUPS = range(3)  # what the sums are cut along
 SMALL = 2**12  # weights of a group; of such groups, all are done for a band before the next one
 
@@ -60,7 +59,7 @@ def _sums(
     else:
         group_first, group_last = piece_first, piece_last
     rank, terms = len(shape), len(off)
-    px, py, pr = (np.empty(band + 16, np.int64), np.empty(band + 16, np.int64), np.empty(band + 16, np.int64))
+    px, py, pr = np.empty(band + 16, np.int64), np.empty(band + 16, np.int64), np.empty(band + 16, np.int64)
     aoff = off.ctypes.data
     at = np.empty(rank, np.int64)
     lanes = WIDTH // size
@@ -125,23 +124,8 @@ def _sums(
                         if again:
                             sg, rg, apr = nothing, yg, apy
                         _band(
-                            item,
-                            vectors,
-                            count_pixels,
-                            xg,
-                            apx,
-                            oa,
-                            count,
-                            wg,
-                            sg,
-                            yg,
-                            apy,
-                            rg,
-                            apr,
-                            left,
-                            lo,
-                            hi,
-                        )
+                            item, vectors, count_pixels, xg, apx, oa, count, wg, sg, yg, apy, rg, apr, left, lo, hi
+                        )  # fmt: skip
                         done += vectors * lanes
     own[0] = 0  # it is alive until here
 

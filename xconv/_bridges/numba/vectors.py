@@ -114,10 +114,16 @@ class Lanes:
         with self.b.if_then(there):
             more = self.b.fadd(value, self.read(address(), mask))
             inside = self.b.block
-        both = self.b.phi(value.type)
-        both.add_incoming(value, before)
-        both.add_incoming(more, inside)
-        return both
+        return self.either(before, [value], inside, [more])[0]
+
+    def either(self, before: Any, values: list[Any], inside: Any, others: list[Any]) -> list[Any]:
+        """What stands in the one block or in the other, wherever one came from."""
+        found = []
+        for value, other in zip(values, others, strict=True):
+            found.append(self.b.phi(value.type))
+            found[-1].add_incoming(value, before)
+            found[-1].add_incoming(other, inside)
+        return found
 
     def plus_rows(
         self, values: list[Any], base: Any, rows: list[Any], count: int, masks: list[Any]
@@ -132,12 +138,7 @@ class Lanes:
                     more = self.masked_load(self.plus(at, i * self.lanes * self.size), masks[i])
                     found.append(self.b.fadd(values[p * count + i], more))
             inside = self.b.block
-        both = []
-        for value, sum_ in zip(values, found, strict=True):
-            both.append(self.b.phi(value.type))
-            both[-1].add_incoming(value, before)
-            both[-1].add_incoming(sum_, inside)
-        return both
+        return self.either(before, values, inside, found)
 
     def masked_load(self, address: Any, mask: Any) -> Any:
         where = self.at(address, self.vector)
@@ -168,12 +169,7 @@ class Lanes:
             least, most = self.spread(low), self.spread(high)
             held = [self.clamped(value, least, most) for value in values]
             inside = self.b.block
-        both = []
-        for value, bound in zip(values, held, strict=True):
-            both.append(self.b.phi(value.type))
-            both[-1].add_incoming(value, before)
-            both[-1].add_incoming(bound, inside)
-        return both
+        return self.either(before, values, inside, held)
 
     def loop(self, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
         """``count`` times, at least once: what the body makes of the index and of what it made last."""

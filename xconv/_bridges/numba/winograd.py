@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from xconv._bridges.numba.arrays import Array, address, beginning, inner, numbers, table, zeros
-from xconv._bridges.numba.crew import LINE, add, lead, piece
+from xconv._bridges.numba.crew import add, lead, piece
 from xconv._bridges.numba.direct import BAND, CHUNK, MANY, Steps, _sums, sums
 from xconv._bridges.numba.sharing import shared
 from xconv._bridges.numba.transforms import from_points, kernel_to_points, to_points
@@ -23,12 +23,10 @@ from xconv._config import settings
 from xconv._finish import Finish
 from xconv._geometry import Axis
 from xconv._machine import cache_bytes, cores
-from xconv._scratch import aligned, in_tiles, spare
+from xconv._scratch import LINE, aligned, in_tiles, spare
 
-BLOCK, ROOM = (
-    96,
-    2**25,
-)  # tiles that go from one end to the other together, and bytes for those of all threads, at most
+BLOCK = 96  # tiles that go from one end to the other together on each core, at most,
+ROOM = 2**25  # and bytes for all of those
 UNKNOWN = 2**19  # bytes of a cache that nobody knows
 TILE = 4  # multiplications that take as long as the transform of one number of a tile
 KERNEL = 70  # multiplications that take as long as the transform of one kernel
@@ -182,21 +180,8 @@ def _blocks(
         end = min(tile + block, last)
         shape[0] = end - tile
         _inputs(
-            tile,
-            end,
-            item,
-            size,
-            m,
-            read,
-            x,
-            xs,
-            sizes,
-            lows,
-            channels,
-            nothing,
-            v - tile * channels * size,
-            vs,
-        )
+            tile, end, item, size, m, read, x, xs, sizes, lows, channels, nothing, v - tile * channels * size, vs
+        )  # fmt: skip
         _sums(
             none, end - tile, item, size, none, end - tile, points, shape, v, along, off, w, none, nothing, nothing, p,
             beside, none, beside, steps, outputs, least, most, least, most, chunk, band,
@@ -274,7 +259,7 @@ def _in_blocks(
     _, least, endless = numbers(y.dtype, float("-inf"), float("inf"))
     (points, tiles, channels), size, r = g.points, x.itemsize, finish.residual
     fitting = (cache_bytes(2) or UNKNOWN) // (points * (channels + outputs) * size)
-    most = ROOM // (threads * points * (channels + outputs) * size)
+    most = min(ROOM // (threads * points * (channels + outputs) * size), BLOCK * cores() // threads)
     block = max(min(max(fitting, 3 * channels * outputs // (4 * (channels + outputs))), BLOCK, most), 1)
     block = -(-tiles // (-(-tiles // (block * threads)) * threads))  # as many for every thread
     step = LINE + -(-(points * block * (channels + outputs) + outputs) * size // LINE) * LINE + WIDTH
