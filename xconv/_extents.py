@@ -8,7 +8,8 @@ from itertools import product
 from math import prod
 
 from xconv._geometry import Axis, ConvProblem, T
-from xconv._rates import GRAIN, WORTH
+from xconv._machine import cores
+from xconv._rates import FINE, GRAIN, WORTH
 
 HALOS = 3  # times its halo is a tile at least, while there is another axis to be cut
 WORTHY = 2**16  # elements of a tile that is worth a thread's while
@@ -81,28 +82,26 @@ def _extent(size: int, most: int, step: int) -> int:
 def grained(
     problem: T, extents: tuple[int, ...], seconds: Callable[[T], float], step: int = 1
 ) -> tuple[int, ...]:
-    """Smaller tiles where larger ones would leave threads without work: an even number, each worth its while."""
+    """Smaller tiles where larger ones would leave cores without work: as many for each, and each worth its while."""
     sizes = (problem.batch, *problem.outputs)
     if 0 in sizes:
         return extents
     count = prod(-(-size // extent) for size, extent in zip(sizes, extents, strict=True))
     total = seconds(tile_of(problem, extents)) * count
-    wanted = max(int(total / GRAIN), 2 if total > WORTH else 1)
-    if max(wanted, count) < 2:
+    wanted = max(int(total / GRAIN), min(int(total / FINE), cores()), 2 if total > WORTH else 1, count)
+    if wanted < 2:
         return extents
-    wanted = max(wanted, count)
-    wanted += wanted % 2
+    each = max(min(cores(), wanted), 2)  # the number of tiles had better be a multiple of
+    wanted = -(-wanted // each) * each
     best = extents
     for dim, size in enumerate(sizes):
         others = prod(-(-s // e) for i, (s, e) in enumerate(zip(sizes, best, strict=True)) if i != dim)
         unit = step if dim else 1
         most = -(-size // unit)
-        for pieces in range(
-            min(-(-wanted // others), most), most + 1
-        ):  # the first even number, while there are few
+        for pieces in range(min(-(-wanted // others), most), most + 1):
             extent = min(-(-most // pieces) * unit, size)
             count = others * -(-size // extent)
-            if count % 2 == 0 or count > 8:
+            if count % each == 0 or count > 4 * each:
                 break
         best = (*best[:dim], extent, *best[dim + 1 :])
         if count >= wanted or pieces < most:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 
-from xconv._namespace import Array, Namespace, NumPyArray, combined, constant, empty_like, packed, window_view
+from xconv._namespace import Array, Namespace, NumPyArray, combined, constant, empty_like, overlapping, packed
 from xconv._products import product_into
 from xconv._scratch import spare
 
@@ -76,10 +76,7 @@ def _banded(lines: Array, kernel: Kernel, bands: int, out: Array | None, xp: Nam
     count = size - len(kernel) + 1
     width = count // bands
     reach = width + len(kernel) - 1
-    view = window_view(lines, (bands,), ((reach, width, 1),))  # (P, bands, B + k - 1, Q)
-    if view is None:
-        slices = (slice(start, start + reach) for start in range(0, count, width))
-        view = xp.stack([lines[:, part, :] for part in slices], axis=1)
+    view = overlapping(lines, bands, reach, width, xp)  # (P, bands, B + k - 1, Q)
     if behind == 1:
         # y (bands, P, B) = lines (bands, P, B + k - 1) @ band (B + k - 1, B)
         matrix = constant(_band(kernel, width), lines.dtype, lines)

@@ -200,6 +200,21 @@ def _numpy_constant(values: tuple[Any, ...], dtype: DType) -> Array:
     return np.asarray(values, dtype=dtype)
 
 
+def numbers(
+    make: Callable[..., list[list[float]]], arguments: tuple[Any, ...], dtype: DType, like: Array
+) -> Array:
+    """Rows of fixed numbers that a function gives for hashable arguments, as an array beside ``like``; made once."""
+    if isinstance(like, np.ndarray):
+        return _numpy_numbers(make, arguments, dtype)
+    xp = compat.array_namespace(like)
+    return xp.asarray(_numpy_numbers(make, arguments, np.float64), dtype=dtype, device=_device(like))
+
+
+@lru_cache(maxsize=256)
+def _numpy_numbers(make: Callable[..., list[list[float]]], arguments: tuple[Any, ...], dtype: DType) -> Array:
+    return np.asarray(make(*arguments), dtype=dtype)
+
+
 def empty_like(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     """A fresh, unset array beside ``like``; a large one of NumPy begins with a line of the cache."""
     if isinstance(like, np.ndarray):
@@ -250,7 +265,9 @@ _AS_THEY_ARE = frozenset(tuple(range(n)) for n in range(16))
 
 def permuted_axes(array: Array, order: tuple[int, ...], xp: Namespace) -> Array:
     """The array with its axes in this order; itself where that is the order they have."""
-    return array if order in _AS_THEY_ARE else xp.permute_dims(array, order)
+    if order in _AS_THEY_ARE:
+        return array
+    return array.transpose(order) if isinstance(array, np.ndarray) else xp.permute_dims(array, order)
 
 
 def packed(x: Array, shape: tuple[int, ...], purpose: str | None, xp: Namespace) -> Array:
@@ -303,6 +320,11 @@ def selected(values: Array, mask: Array, out: Array) -> Array:
     return out
 
 
+def contiguous(x: Array, xp: Namespace) -> Array:
+    """The same array with its last axis next to each other in memory, where a library knows such a thing."""
+    return xp.reshape(xp.reshape(x, (-1,)), x.shape)
+
+
 def is_contiguous(out: Array) -> bool:
     """Whether reshaping it gives the same memory, for certain."""
     return isinstance(out, np.ndarray) and bool(out.flags.c_contiguous)
@@ -348,6 +370,14 @@ def window_view(x: Array, outputs: tuple[int, ...], steps: tuple[tuple[int, int,
     from cupy.lib.stride_tricks import as_strided
 
     return as_strided(x, shape, strides)
+
+
+def overlapping(x: Array, count: int, length: int, step: int, xp: Namespace) -> Array:
+    """``count`` pieces of the lines (P, n, Q), ``step`` apart, viewed where that is possible: (P, count, length, Q)."""
+    view = window_view(x, (count,), ((length, step, 1),))
+    if view is not None:
+        return view
+    return xp.stack([x[:, start : start + length, :] for start in range(0, count * step, step)], axis=1)
 
 
 def unflattened(flat: Array, shape: tuple[int, ...], outputs: tuple[int, ...]) -> Array:

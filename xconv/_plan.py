@@ -278,7 +278,7 @@ def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *,
         elif led:
             time = count * _seconds(costs, problem, rates) / (cores() if traits.threads else 1)
         else:
-            shared = traits.threads and sum(cost.flops for cost in costs) > 2 * LARGE
+            shared = traits.threads and sum(cost.flops * cost.shared for cost in costs) > 2 * LARGE
             gain = 1 + rates.shared * (cores() - 1) if shared else 1
             time = count * _seconds(costs, problem, rates._replace(flops=rates.flops * gain))
         flops, moved, calls = (sum(part) for part in zip(*(cost[:3] for cost in costs), strict=True))

@@ -27,5 +27,6 @@ FAST = Rates(flops=56e9, near=14e9, far=23e9, call=4.9e-6, start=160e-6, shared=
 ACCELERATOR = Rates(flops=30e12, near=2e12, far=2e12, call=5e-6, start=0.0, shared=1.0)
 
 SLOWDOWN = {"float": 1.0, "complex": 4.0, "integer": 40.0}  # of a matmul, against floats of the same size
-GRAIN = 1e-3  # seconds of work that are worth a tile of their own
+GRAIN = 4e-3  # seconds of work that are worth a tile of their own, where every core has one already
+FINE = 1e-3  # the same while there are cores without one
 WORTH = 500e-6  # seconds of work that are worth another thread at all

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from xconv._machine import cores
+
 LINE = 64  # bytes
-KEEP = 8 * 2**20  # bytes of it that a thread keeps for its next call; more is given back
+KEEP = max(2**25 // cores(), 2**20)  # bytes of it that a thread keeps for its next call; more is given back
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

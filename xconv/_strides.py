@@ -17,6 +17,13 @@ def rows_are_runs(x: Any) -> bool:
     return bool(x.strides[-2:] == (x.shape[-1] * x.itemsize, x.itemsize))
 
 
+def rows_are_apart(x: Any) -> bool:
+    """Whether BLAS can read or write an array of NumPy as it is: rows are runs of memory, one behind the other."""
+    return bool(
+        (x.strides[-1] == x.itemsize or x.shape[-1] == 1) and x.strides[-2] >= x.shape[-1] * x.itemsize
+    )
+
+
 def longer_runs(view: Any, length: int) -> Any:
     """The same view with a last axis of this length: what follows in memory belongs to it."""
     if length == view.shape[-1]:

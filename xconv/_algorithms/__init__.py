@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from xconv._algorithms import banded, depthwise, direct, fft, im2col, kn2row, pointwise, separable, winograd
+from xconv._algorithms import (
+    banded,
+    depthwise,
+    direct,
+    fft,
+    im2col,
+    kn2row,
+    pointwise,
+    separable,
+    spectral,
+    winograd,
+)
 from xconv._algorithms._cost import Cost
 from xconv._blocks import in_blocks
 from xconv._geometry import ConvProblem, Problem, WindowProblem
@@ -71,5 +82,5 @@ def compiled_movers(algorithm: str, problem: Problem) -> tuple[str, ...]:
 
 ALGORITHMS: dict[str, Algorithm] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (pointwise, direct, im2col, kn2row, banded, separable, depthwise, winograd, fft)
+    for module in (pointwise, direct, im2col, kn2row, banded, separable, depthwise, winograd, spectral, fft)
 }

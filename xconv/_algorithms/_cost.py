@@ -22,6 +22,7 @@ class Cost(NamedTuple):
     bind_bytes: int = 0
     bound: int = 0  # bytes of the kernel made ready, where it is not the kernel itself
     step: int = 1  # a tile had better have a multiple of so many outputs along every axis
+    shared: bool = True  # whether large products are shared out among the threads, where tiles are not
 
 
 def blas_flops(problem: ConvProblem) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xconv._algorithms._cost import Cost
+from xconv._algorithms._cost import VECTOR, Cost
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem, padded_pixels
 from xconv._movers import tap_slices, weighted_windows
@@ -25,7 +25,9 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     if problem.fast:
         repeated = problem.channels_out > problem.channels_in
         kept = padded_pixels(problem) * problem.channels_out * problem.itemsize if repeated else 0
-        return Cost(TAP * problem.flops, output + 2 * kept, 1, kept)
+        lanes = VECTOR // problem.itemsize  # numbers that compiled code multiplies at once, all there or not
+        filled = -(-problem.channels_out // lanes) * lanes
+        return Cost(TAP * 2 * problem.pixels * problem.taps * filled, output + 2 * kept, 1, kept)
     bound = problem.taps * _pixels(problem) * problem.channels_out * problem.itemsize
     if traits.threads and problem.channels_out == problem.channels_in:
         row = max(problem.outputs[-1], 1)

@@ -20,7 +20,7 @@ from xconv._algorithms._cost import Cost, matmul_bytes
 from xconv._borders import runs
 from xconv._geometry import ConvProblem, edges
 from xconv._movers import continued, spread, written
-from xconv._namespace import Array, Namespace, Traits, added, assignable, empty_like, window_view
+from xconv._namespace import Array, Namespace, Traits, added, assignable, contiguous, empty_like, window_view
 from xconv._products import matmul
 
 FACTORS = (2, 3, 4, 6, 8, 12, 16)  # lengths of a block that are considered, in reaches of the kernel
@@ -113,7 +113,7 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     z = xp.reshape(z, (*z.shape[:-1], problem.groups, problem.channels_out // problem.groups))
     front = tuple(range(rank))
     order = (*front, rank + 1, rank, rank + 2) if z.shape[rank] > FEW else (rank, rank + 1, rank + 2, *front)
-    return _contiguous(xp.permute_dims(z, order), xp)
+    return contiguous(xp.permute_dims(z, order), xp)
 
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
@@ -241,7 +241,7 @@ def _convolved(x: Array, w: Array, cuts: tuple[Cut, ...], problem: ConvProblem, 
     """The outputs of some blocks (N, *count, C, *length), put together: (N, *(count * kept), O)."""
     rank, real, dtype, counts = len(cuts), problem.kind != "complex", x.dtype, x.shape[: 1 + len(cuts)]
     found = [cut.length for cut in cuts]
-    z = _forward(x if problem.channels_in == 1 else _contiguous(x, xp), 2 + rank, found, xp, real=real)
+    z = _forward(x if problem.channels_in == 1 else contiguous(x, xp), 2 + rank, found, xp, real=real)
     z = _multiplied(z, w, problem, xp)
     axes = [(2 + rank + i, cut) for i, cut in enumerate(cuts) if cut.length > 1]
     for axis, cut in axes:
@@ -286,10 +286,5 @@ def _multiplied(z: Array, w: Array, problem: ConvProblem, xp: Namespace) -> Arra
     # (F, G, B, C/G) @ (F, G, C/G, O/G) = (F, G, B, O/G) for F frequencies and B blocks
     z = xp.reshape(z, (prod(counts), groups, inputs, prod(frequencies)))
     w = xp.reshape(w, (prod(frequencies), groups, inputs, outputs))
-    y = matmul(_contiguous(xp.permute_dims(z, (3, 1, 0, 2)), xp), w, xp)
+    y = matmul(contiguous(xp.permute_dims(z, (3, 1, 0, 2)), xp), w, xp)
     return xp.reshape(xp.permute_dims(y, (2, 1, 3, 0)), shape)
-
-
-def _contiguous(x: Array, xp: Namespace) -> Array:
-    """The same array with its last axis next to each other in memory, where a library knows such a thing."""
-    return xp.reshape(xp.reshape(x, (-1,)), x.shape)
