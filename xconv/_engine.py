@@ -12,7 +12,7 @@ from math import prod
 from threading import Lock
 from typing import Any, NamedTuple
 
-from xconv._algorithms import ALGORITHMS, FACTORED, FINISHING, Algorithm, kept
+from xconv._algorithms import ALGORITHMS, FACTORED, FINISHING, Algorithm, kept, reads_borders
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, dtype_kind, itemsize
 from xconv._finish import PLAIN, Finish
@@ -193,6 +193,13 @@ def execute(
         raise Planned(plan)
     if traits.chunked:
         return run_chunks(job, x, operands, _execute_block, xp)
+    if (
+        reads_borders(plan.algorithm, problem)
+        and problem.pad_mode == "constant"
+        and not job.fill
+        and not problem.holes
+    ):
+        job = replace(job, borders=True)
     threads = min(job.settings.threads or cores(), plan.at_once) if plan.threaded else 0
     return run(job, x, operands, plan.whole, plan.edges, threads, xp)
 

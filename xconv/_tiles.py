@@ -64,6 +64,7 @@ class Job:
     origin: Origin = ()
     compilable: bool = False  # whether compiled movers could do it where the library lets them
     aligned: int = 0  # how many of the operands, the last ones, are of the result's shape
+    borders: bool = False  # whether the work takes what lies beyond the border for zeros: they are left to it
 
     def results(self, problem: Problem) -> list[tuple[tuple[int, ...], DType]]:
         """Shape and dtype of every result for ``problem``, all of the job's or a tile of it."""
@@ -156,9 +157,10 @@ def _one(
     if job.problem.fast:
         part, problem = _read(job, x, tile)
         return job.work(job, part, operands, problem, Place(job, tile, out), xp)
-    left = tile.core is tile.problem  # padding is left to the work, and holes with it
+    left = job.borders or tile.core is tile.problem  # padding is left to the work, and holes with it
     part = read_block(x, job.problem, tile, job.dtype, xp, job.fill, () if left else tile.problem.axes)
-    return job.work(job, part, operands, tile.core, Place(job, tile, out), xp)
+    problem = tile.problem if left else tile.core
+    return job.work(job, part, operands, problem, Place(job, tile, out), xp)
 
 
 def read_block(

@@ -55,6 +55,13 @@ FACTORED = ("separable",)  # whose `bind` takes the kernels of a separable probl
 BLOCKED = ("pointwise", "im2col", "winograd")  # whose kernels are right operands of products
 
 
+def reads_borders(algorithm: str, problem: Problem) -> bool:
+    """Whether an algorithm takes what lies beyond the border for zeros, so that these need not be written out."""
+    if isinstance(problem, WindowProblem) or algorithm != "spectral":
+        return False
+    return problem.pad_mode == "constant" and not problem.holes and spectral.reads_borders(problem)
+
+
 def kept(algorithm: str, weights: Array, problem: ConvProblem) -> Array:
     """What a plan keeps of a kernel made ready: packed for compiled code, or in blocks, if a product takes it so."""
     if algorithm == "direct" and problem.fast:

@@ -101,8 +101,12 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
 
 
 def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
-    """(P, L) @ (L, W) for every block, (blocks, reach) @ (reach, B) for every point and band, (rows, P) @ (P, W)."""
-    x, problem = written(x, problem, xp)
+    """(P, L) @ (L, W) for every block, (blocks, reach) @ (reach, B) for every point and band, (rows, P) @ (P, W).
+
+    Zeros beyond the border are not written out: the rows of the matrices that would meet them are left out.
+    """
+    if not reads_borders(problem):
+        x, problem = written(x, problem, xp)
     batch, rows, last = _plane(problem) or _NONE
     shape = (batch, rows.output, last.output)
     blocks = _blocks(rows, _length_of(w.shape[0]))
@@ -112,28 +116,30 @@ def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | No
         target = room("result", shape, x) if target is None else target
     if last.output < w.shape[2]:  # a smaller band matrix is a corner of the larger one
         w = w[:, : band_reach(last, last.output), : last.output]
-    x = _forth(xp.reshape(x, (batch, rows.size, last.size)), blocks, xp)
+    x = _forth(xp.reshape(x, (batch, rows.size, last.size)), rows, blocks, xp)
     y = _back(_along_rows(x, w, last, xp), rows, blocks, target, xp)
     return xp.reshape(y, (problem.batch, *problem.outputs, 1))
 
 
-def _forth(x: Array, blocks: Blocks, xp: Namespace) -> Array:
+def reads_borders(problem: ConvProblem) -> bool:
+    """Whether zeros beyond the border need not be written out: they are, along axes that are not filtered."""
+    return not any((axis.low or axis.high) and axis.window == 1 for axis in problem.axes)
+
+
+def _forth(x: Array, rows: Axis, blocks: Blocks, xp: Namespace) -> Array:
     """Every block of x (N, H, W) at every point: (P, N, blocks, W)."""
-    whole, length, target = blocks.whole, blocks.length, None
-    matrix = numbers(_forward, (length,), x.dtype, x)
+    matrix, target = numbers(_forward, (blocks.length,), x.dtype, x), None
     if type(x) is NumPyArray:
         x = x if rows_are_apart(x) else x.copy()
         target = room("points", (matrix.shape[0], x.shape[0], blocks.number, x.shape[2]), x)
     parts = []
-    if whole:
-        view = overlapping(x, whole, length, blocks.step, xp)  # (N, blocks, L, W)
-        place = None if target is None else target[:, :, :whole].transpose(1, 2, 0, 3)
-        parts.append(product_into(matrix, view, xp, place))
-    if blocks.rest:
-        start = whole * blocks.step
-        view = x[:, None, start : start + blocks.read, :]
-        place = None if target is None else target[:, :, whole:].transpose(1, 2, 0, 3)
-        parts.append(product_into(matrix[:, : blocks.read], view, xp, place))
+    for piece in _pieces(rows, blocks.number, blocks.length, blocks.step, blocks.number):
+        view = _overlapping(x[:, piece.start : piece.stop, :], piece.many, piece.read, blocks.step, xp)
+        place = None
+        if target is not None:
+            place = target[:, :, piece.first : piece.first + piece.many].transpose(1, 2, 0, 3)
+        part = matrix[:, piece.skipped : piece.skipped + piece.read]
+        parts.append(product_into(part, view, xp, place))  # (N, blocks, P, W)
     return target if target is not None else xp.permute_dims(_joined(parts, 1, xp), (2, 0, 1, 3))
 
 
@@ -141,23 +147,32 @@ def _along_rows(x: Array, w: Array, last: Axis, xp: Namespace) -> Array:
     """Blocks (P, N, blocks, W) convolved along their rows, with another kernel at every point."""
     points, reach, width = w.shape
     shape, lines = (*x.shape[:-1], last.output), prod(x.shape[1:3])
-    bands, rest = divmod(last.output, width)
+    x = xp.reshape(x, (points * lines, last.size, 1))
     target = room("lines", (points, lines, last.output), x) if type(x) is NumPyArray else None
-    view = overlapping(xp.reshape(x, (points * lines, last.size, 1)), bands, reach, width * last.stride, xp)
-    view = permuted_axes(xp.reshape(view, (points, lines, bands, reach)), (0, 2, 1, 3), xp)
-    place = None
-    if target is not None:
-        place = target[:, :, : bands * width].reshape(points, lines, bands, width).transpose(0, 2, 1, 3)
-    y = product_into(view, w[:, None, :, :], xp, place)  # (P, bands, N blocks, B)
-    if rest:  # a whole band as well, which begins in the one before
-        start = (last.output - width) * last.stride
-        part = xp.reshape(x, (points, lines, last.size))[:, :, start : start + reach]
-        place = None if target is None else target[:, :, last.output - width :]
-        part = product_into(part, w, xp, place)
-    if target is not None:
-        return target.reshape(shape)
-    y = xp.reshape(permuted_axes(y, (0, 2, 1, 3), xp), (points, lines, bands * width))
-    return xp.reshape(xp.concat([y, part[:, :, width - rest :]], axis=2) if rest else y, shape)
+    whole, rest = divmod(last.output, width)
+    parts, done = [], 0
+    for piece in _pieces(last, whole + (rest > 0), reach, width * last.stride, whole):
+        view = _overlapping(
+            x[:, piece.start : piece.stop, :], piece.many, piece.read, width * last.stride, xp
+        )
+        view = permuted_axes(xp.reshape(view, (points, lines, piece.many, piece.read)), (0, 2, 1, 3), xp)
+        # What is left over at the end is a whole band as well, which begins in the one before.
+        start, length = min(piece.first * width, last.output - width), piece.many * width
+        place = None
+        if target is not None:
+            place = target[:, :, start : start + length].reshape(points, lines, piece.many, width)
+            place = place.transpose(0, 2, 1, 3)
+        part = w[:, None, piece.skipped : piece.skipped + piece.read, :]
+        part = product_into(view, part, xp, place)  # (P, bands, N blocks, B)
+        if target is None:
+            part = xp.reshape(permuted_axes(part, (0, 2, 1, 3), xp), (points, lines, length))
+            parts.append(part[:, :, done - start :])
+        done = start + length
+    return xp.reshape(target if target is not None else _joined(parts, 2, xp), shape)
+
+
+def _overlapping(x: Array, count: int, length: int, step: int, xp: Namespace) -> Array:
+    return x[:, None, :, :] if count == 1 else overlapping(x, count, length, step, xp)
 
 
 def _back(x: Array, rows: Axis, blocks: Blocks, target: Array | None, xp: Namespace) -> Array:
@@ -207,6 +222,36 @@ def _blocks(rows: Axis, length: int) -> Blocks:
     kept = (length - rows.reach) // rows.stride + 1
     whole, rest = divmod(rows.output, kept)
     return Blocks(length, kept, kept * rows.stride, whole, rest, (rest - 1) * rows.stride + rows.reach)
+
+
+class Piece(NamedTuple):
+    """Blocks of an axis that lie in the input completely, or one that does not."""
+
+    first: int  # block
+    many: int
+    skipped: int  # elements of it that lie before the input
+    read: int  # elements of it that do not lie beyond
+    start: int  # of the input
+    stop: int
+
+
+@lru_cache(maxsize=4096)
+def _pieces(axis: Axis, number: int, length: int, step: int, whole: int) -> tuple[Piece, ...]:
+    """``number`` blocks, ``step`` apart; those from ``whole`` on end where the padded axis does, and begin earlier."""
+    pieces: list[Piece] = []
+    for i in range(number):
+        place = i * step if i < whole else (axis.output - 1) * axis.stride + axis.reach - length
+        place -= axis.low
+        start = min(max(place, 0), axis.size)
+        stop = max(min(place + length, axis.size), start)
+        piece = Piece(i, 1, start - place, stop - start, start, stop)
+        before = pieces[-1] if pieces else piece
+        follows = place - before.stop == step - length and i > 0
+        if follows and piece.read == before.read == length:
+            pieces[-1] = before._replace(many=before.many + 1, stop=stop)
+        else:
+            pieces.append(piece)
+    return tuple(pieces)
 
 
 @lru_cache(maxsize=4096)
@@ -262,7 +307,8 @@ def _plane(problem: ConvProblem) -> tuple[int, Axis, Axis] | None:
     if inner > 1:
         if last.stride > 1:
             return None
-        last = Axis(last.size * inner, last.window, 1, last.dilation * inner)
+        size, low, high = (part * inner for part in (last.size, last.low, last.high))
+        last = Axis(size, last.window, 1, last.dilation * inner, 1, low, high)
     return problem.batch * prod(axis.size for axis in before), rows, last
 
 
