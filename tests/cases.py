@@ -216,9 +216,20 @@ def cells(case):
 
 # ------------------------------------------------------------------------------------------------- algorithms
 
-ALGORITHMS = ["pointwise", "direct", "im2col", "kn2row", "banded", "depthwise", "winograd", "fft", "auto"]
+ALGORITHMS = [
+    "pointwise",
+    "direct",
+    "im2col",
+    "kn2row",
+    "banded",
+    "depthwise",
+    "winograd",
+    "spectral",
+    "fft",
+    "auto",
+]
 EXACT = [
-    name for name in ALGORITHMS if name not in ("winograd", "fft")
+    name for name in ALGORITHMS if name not in ("winograd", "spectral", "fft")
 ]  # they add products, and nothing else
 
 
@@ -237,6 +248,8 @@ def refusal(algorithm, kernel, channels, outputs, *, groups=1, stride=1, dilatio
             return several or ("the pixels that a stride leaves out" if max(stride) > 1 else None)
         case "winograd":
             return _only_one(groups) or (None if three else "no axis has 3 taps, stride 1 and dilation 1")
+        case "spectral":
+            return _no_plane(kernel, channels, outputs, stride, batch)
         case "fft":
             return "one tap" if math.prod(kernel) == 1 else None if batch != 0 else "nothing to compute"
         case "banded":
@@ -250,6 +263,20 @@ def refusal(algorithm, kernel, channels, outputs, *, groups=1, stride=1, dilatio
 
 def _only_one(groups):
     return f"{groups} groups" if groups > 1 else None
+
+
+def _no_plane(kernel, channels, outputs, stride, batch):
+    """One channel, and two axes next to each other that are filtered."""
+    if (channels, outputs) != (1, 1):
+        return f"{channels} input and {outputs} output channels"
+    if batch == 0:
+        return "nothing to compute"
+    long = [axis for axis, taps in enumerate(kernel) if taps > 1]
+    short = [steps for taps, steps in zip(kernel, stride, strict=True) if taps == 1]
+    behind = len(long) == 2 and long[1] < len(kernel) - 1 and stride[long[1]] > 1
+    if len(long) != 2 or long[1] != long[0] + 1 or max(short, default=1) > 1 or behind:
+        return "the kernel does not lie in two neighbouring axes"
+    return None
 
 
 def _no_band(kernel, inputs, outputs, groups, stride, dilation):

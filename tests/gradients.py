@@ -153,6 +153,7 @@ def _convolutions() -> list[Case]:
         ),
         Case(xconv.conv, (normal(1, 5, 3, 6), normal(2, 2, 6, 2)), (), {"algorithm": "fft"}, "fft-channels"),
         Case(xconv.conv, (normal(1, 5, 6, 1), normal(3, 2, 1, 2)), (), {"algorithm": "banded"}, "bands"),
+        Case(xconv.conv, (normal(1, 5, 6, 1), normal(3, 2, 1, 1)), (), {"algorithm": "spectral"}, "spectral"),
         *(
             Case(xconv.conv, (small, normal(2, 2, 1, 4)), (), {"algorithm": a, "groups": 2}, f"{a}-groups")
             for a in ("direct", "im2col", "fft")

@@ -215,12 +215,33 @@ def long_cases():
     yield case("long-volume", 3, sizes=(5, 6, 7), kernel=(3, 4, 5), channels=2, outputs=2, batch=1)
 
 
+def grey_cases():
+    """Images of one channel, the home of "spectral"."""
+    for i, (kernel, options) in enumerate(
+        (
+            ((5, 6), {}),
+            ((6, 3), {"padding": "same", "layout": "NCHW"}),
+            ((2, 7), {"padding": ((5, 0), (1, 9)), "batch": None}),
+            ((4, 4), {"padding": "full", "stride": (3, 2)}),
+            ((5, 3), {"padding": 2, "dilation": (2, 3)}),
+            ((4, 5), {"padding": 3, "pad_mode": "reflect"}),
+            ((3, 2), {"padding": ((-2, 1), (0, -3)), "stride": (1, 2), "bias": True}),
+        )
+    ):
+        yield case(f"grey-{i}", 2, sizes=(19, 23), kernel=kernel, channels=1, outputs=1, **options)
+    for kernel in ((1, 4, 3), (3, 4, 1)):
+        for padding in (0, 1):
+            name = f"grey-volume-{kernel}-{padding}"
+            yield case(name, 3, sizes=(5, 9, 6), kernel=kernel, channels=1, outputs=1, padding=padding)
+
+
 GRID = [
     *single_options(),
     *pointwise_cases(),
     *depthwise_cases(),
     *three_tap_cases(),
     *long_cases(),
+    *grey_cases(),
     *mixed_cases(),
 ]
 
@@ -270,7 +291,8 @@ def test_algorithm_refuses_with_its_own_reason(backend, case, algorithm):
 
 def test_unknown_algorithm_is_refused_with_the_names(backend):
     case = GRID[0]
-    names = "'auto', 'pointwise', 'direct', 'im2col', 'kn2row', 'banded', 'separable', 'depthwise', 'winograd', 'fft'"
+    names = "'auto', 'pointwise', 'direct', 'im2col', 'kn2row', 'banded', 'separable', 'depthwise', "
+    names += "'winograd', 'spectral', 'fft'"
     with pytest.raises(ValueError, match=f"algorithm must be one of {names}; got"):
         backend.call(xconv.conv, *case.given(*case.arrays()), algorithm="winnograd")
 
@@ -286,6 +308,7 @@ HOME = {
     "banded": case("dtype-banded", 2, sizes=(5, 12), channels=2, outputs=2),
     "depthwise": case("dtype-depthwise", 1, groups=2, channels=2, outputs=4, padding=1),
     "winograd": case("dtype-winograd", 2, sizes=(7, 6), kernel=(3, 3), channels=3, outputs=2),
+    "spectral": case("dtype-spectral", 2, sizes=(7, 12), kernel=(4, 5), channels=1, outputs=1),
     "fft": case("dtype-fft", 2, sizes=(7, 12), kernel=(4, 5), channels=3, outputs=2),
     "auto": case("dtype-auto", 2, padding=1),
 }
@@ -308,6 +331,10 @@ def require(backend, *dtypes):
 def test_floating_dtypes_are_kept(backend, dtype, algorithm):
     require(backend, dtype)
     case = of(HOME[algorithm], dtype, bias=True)
+    if algorithm == "spectral" and dtype.startswith("complex"):
+        with pytest.raises(ValueError, match="its matrices are of real floats"):
+            run_conv(backend, xconv.conv, case, algorithm=algorithm)
+        return
     with lacking(backend, algorithm):
         actual, expected = run_conv(backend, xconv.conv, case, algorithm=algorithm)
         assert actual.dtype == dtype
@@ -315,7 +342,7 @@ def test_floating_dtypes_are_kept(backend, dtype, algorithm):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int64"])  # computed in floats, and as they are
-@pytest.mark.parametrize("algorithm", ["winograd", "fft"])
+@pytest.mark.parametrize("algorithm", ["winograd", "spectral", "fft"])
 def test_integers_are_refused_by_what_rounds(backend, dtype, algorithm):
     case = of(HOME[algorithm], dtype)
     reason = r"only direct sums are allowed \(integers, or precision='strict'\)"
@@ -408,7 +435,10 @@ def test_dtype_option_is_the_type_of_the_result(backend, given, asked):
     assert_close(actual, expected)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+ALONG_A_LINE = [name for name in ALGORITHMS if name != "spectral"]  # which needs an image, of real numbers
+
+
+@pytest.mark.parametrize("algorithm", ALONG_A_LINE)
 def test_float16_accumulates_in_float32(backend, algorithm):
     require(backend, "float16")
     values = {"rounds": [2048, 1, 1], "overflows": [60000, 32000, -60000]}
@@ -445,7 +475,7 @@ def test_padding_has_the_values_of_the_input_in_every_dtype(backend, mode, x_dty
     assert_same(actual, expected)
 
 
-@thinned("algorithm", ALGORITHMS, every=3)
+@thinned("algorithm", ALONG_A_LINE, every=3)
 def test_complex_numbers_are_not_conjugated(backend, algorithm):
     require(backend, "complex64")
     taps, channels = (1, 3) if algorithm == "pointwise" else (3, 1)
@@ -571,7 +601,7 @@ def test_arrays_are_positional_only_and_options_keyword_only(backend):
 def test_empty_batch_keeps_its_shape(backend, layout, algorithm):
     home = HOME[algorithm] if algorithm != "depthwise" else case("empty", 2, groups=2, outputs=4, padding=1)
     empty = of(home, "float32", batch=0, options=home.options | {"layout": layout})
-    if algorithm in ("banded", "fft"):
+    if algorithm in ("banded", "spectral", "fft"):
         with pytest.raises(ValueError, match=r"there is nothing to compute|has no Fourier transforms here"):
             run_conv(backend, xconv.conv, empty, algorithm=algorithm)
         return

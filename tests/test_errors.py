@@ -100,7 +100,7 @@ CONV = {
     "algorithm": (
         {"algorithm": "fastest"},
         "algorithm must be one of 'auto', 'pointwise', 'direct', 'im2col', 'kn2row', 'banded', 'separable', "
-        "'depthwise', 'winograd', 'fft'; "
+        "'depthwise', 'winograd', 'spectral', 'fft'; "
         "got algorithm='fastest'" + IN_CONV + ", algorithm='fastest')",
     ),
     "algorithm-that-cannot": (

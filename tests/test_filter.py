@@ -134,7 +134,7 @@ def test_a_tuple_of_kernels_goes_with_the_last_axes(backend):
     assert_close(result, wanted.astype("float32"))
 
 
-ABLE = ("direct", "im2col", "banded", "depthwise", "fft")
+ABLE = ("direct", "im2col", "banded", "depthwise", "spectral", "fft")
 
 
 @pytest.mark.parametrize("method", ABLE)
@@ -332,7 +332,7 @@ REFUSED = {
     "method": (
         {"method": "oaconvolve"},
         "method must be one of 'auto', 'pointwise', 'direct', 'im2col', 'kn2row', 'banded', 'separable', 'depthwise', "
-        "'winograd', 'fft'; "
+        "'winograd', 'spectral', 'fft'; "
         "got method='oaconvolve'",
     ),
     "method-that-cannot": (

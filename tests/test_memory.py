@@ -32,6 +32,9 @@ CALLS = {
     "depthwise-times-2": lambda: xconv.depthwise_conv(X, W[..., :2], algorithm="depthwise"),
     "banded": lambda: xconv.conv(X, W, padding="same", algorithm="banded"),
     "banded-rows": lambda: xconv.depthwise_conv(X, W[..., :1], padding=1, algorithm="banded"),
+    "spectral": lambda: xconv.convolve(
+        X.reshape(16, 64, 64), W[..., 0, 0], pad_mode="wrap", method="spectral"
+    ),
     "winograd": lambda: xconv.conv(X, W[:3, :3], padding="same", algorithm="winograd"),
     "winograd-ragged": lambda: xconv.conv(X, W[:, :3], padding=((1, 1), (0, 1)), algorithm="winograd"),
     "auto": lambda: xconv.conv(X, W),

@@ -693,6 +693,9 @@ def forced():
         x, w = of_dtype(dtype)
         yield f"pointwise-{dtype}", lambda x=x, w=w: xconv.conv(x, w[:1, :1], algorithm="pointwise")
         each = w[..., :2]
+        if dtype.startswith("float"):
+            one = x[..., :1], w[:, :, :1, :1]
+            yield f"spectral-{dtype}", lambda one=one: xconv.conv(*one, padding=1, algorithm="spectral")
         for name in ("depthwise", "banded"):
             yield (
                 f"depthwise-{name}-{dtype}",

@@ -71,7 +71,7 @@ def conv(
         takes the floating dtype.
     algorithm : str
         ``"auto"``, ``"pointwise"``, ``"direct"``, ``"im2col"``, ``"kn2row"``, ``"banded"``, ``"depthwise"``,
-        ``"winograd"`` or ``"fft"``.
+        ``"winograd"``, ``"spectral"`` or ``"fft"``.
 
     Returns
     -------

@@ -244,6 +244,8 @@ def _pieces(axis: Axis, number: int, length: int, step: int, whole: int) -> tupl
         place -= axis.low
         start = min(max(place, 0), axis.size)
         stop = max(min(place + length, axis.size), start)
+        if start == stop:  # it meets padding only
+            place = start = stop = 0
         piece = Piece(i, 1, start - place, stop - start, start, stop)
         before = pieces[-1] if pieces else piece
         follows = place - before.stop == step - length and i > 0
