@@ -90,6 +90,9 @@ def cases():
     yield Case("three-taps-of-three-phases", (7,), (9,), input_dilation=3, padding=((8, 8),), outputs=2)
     yield Case("three-taps-cropped", (9, 8), (3, 3), padding=((-1, 2), (1, -2)))
     yield Case("one-channel", (12,), (7,), channels=1, outputs=1, input_dilation=2, padding=((6, 6),))
+    for number, kernel in enumerate(((4, 5), (7, 4), (6, 6), (5, 9))):
+        options = {"input_dilation": (2, 1 + number % 2), "padding": ((number, 4), (3, number))}
+        yield Case(f"grey-{number}", (9, 11), kernel, channels=1, outputs=1, **options)
     yield Case("kernel-1", (3, 4), (1, 1), input_dilation=(2, 1), padding=1)
     yield Case("kernel-1-of-each", (3, 4), (1, 1), groups=2, outputs=2, input_dilation=2)
     for layout in ("channels_first", "NCHW,HWIO->NHWC"):

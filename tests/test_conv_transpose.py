@@ -156,6 +156,13 @@ def single_options():
     yield Case("output-shape-numeric-pairs", 2, stride=3, padding=((1, 0), (0, 2)), output_shape=(13, 7))
 
 
+def grey_cases():
+    """Images of one channel, whose phases are filtered in their plane."""
+    for number, kernel in enumerate(((4, 4), (5, 6), (7, 5), (4, 9))):
+        options = {"stride": (2, 1 + number % 2), "padding": number % 3}
+        yield Case(f"grey-{number}", 2, sizes=(7, 8), kernel=kernel, channels=1, outputs=1, **options)
+
+
 def mixed_cases(count=40):
     """Cases that mix all options, drawn once and for all from a seeded generator."""
     draw = random.Random(3)
@@ -185,7 +192,7 @@ def mixed_cases(count=40):
         )
 
 
-GRID = [*single_options(), *mixed_cases()]
+GRID = [*single_options(), *grey_cases(), *mixed_cases()]
 FORCED = [
     (case, algorithm)
     for case in GRID

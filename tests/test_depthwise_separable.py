@@ -122,6 +122,7 @@ def cases():
     yield Case("kernel-1", (4, 3), (1, 1), bias=True)
     yield Case("kernel-1-one-channel", (4, 3), (1, 1), channels=1)
     yield Case("three-taps-one-channel", (6, 7), (3, 3), channels=1, multiplier=5, bias=True)
+    yield Case("grey", (9, 14), (4, 3), channels=1, multiplier=1, padding="same")
     yield Case("long", (11, 14), (5, 6), padding="same", bias=True)
 
 

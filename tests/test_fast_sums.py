@@ -683,11 +683,11 @@ def test_residual_bias_and_activation_on_every_algorithm(name, activation, dtype
 
 
 def test_the_suited_algorithms_are_all_there_are():
-    kernels_of_one_axis = {"separable"}  # which only filters have
-    assert {name.partition(" ")[0] for name in SUITED} == {
-        *xconv._algorithms.ALGORITHMS,
-        "auto",
-    } - kernels_of_one_axis
+    elsewhere = {
+        "separable",
+        "spectral",
+    }  # of filters only, and of one channel only: it has a file of its own
+    assert {name.partition(" ")[0] for name in SUITED} == {*xconv._algorithms.ALGORITHMS, "auto"} - elsewhere
 
 
 TRANSPOSED = {
@@ -951,11 +951,11 @@ def test_a_thread_keeps_little_memory_and_gives_back_more():
         assert kept() == 0
         assert use(4000) == 4000
         assert use(400) == 4000
-        assert use(_scratch.KEEP - 4000, 4000) == _scratch.KEEP
-        assert use(100) == _scratch.KEEP
+        assert use(_scratch.share() - 4000, 4000) == _scratch.share()
+        assert use(100) == _scratch.share()
         assert use(100, 100, 4) == 0
         assert use(4000) == 4000
-        assert use(_scratch.KEEP + 4) == 0
+        assert use(_scratch.share() + 4) == 0
         return True
 
     assert in_a_new_thread(one_after_the_other)
@@ -1040,7 +1040,7 @@ def test_calls_keep_something_for_the_next(in_scratch, algorithm):
             xconv.conv(x, w, algorithm=algorithm)
         return kept()
 
-    assert 0 < in_a_new_thread(call) <= _scratch.KEEP
+    assert 0 < in_a_new_thread(call) <= _scratch.share()
 
 
 SCALE = np.float32(0.5)

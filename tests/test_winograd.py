@@ -228,7 +228,8 @@ def test_float32_is_within_5e_6_of_float64(m, layer):
 
 
 @pytest.mark.parametrize(
-    "algorithm", [name for name in xconv._algorithms.ALGORITHMS if name not in ("pointwise", "separable")]
+    "algorithm",
+    [name for name in xconv._algorithms.ALGORITHMS if name not in ("pointwise", "separable", "spectral")],
 )
 def test_every_algorithm_is_within_5e_6_of_float64(algorithm):
     groups = 48 if algorithm == "depthwise" else 1
@@ -236,6 +237,14 @@ def test_every_algorithm_is_within_5e_6_of_float64(algorithm):
     x, w = draw.normal(size=(1, 30, 30, 48)), draw.normal(size=(3, 3, 48 // groups, 48))
     exact = xconv.conv(x, w, groups=groups, algorithm="direct")
     y = xconv.conv(x.astype("float32"), w.astype("float32"), groups=groups, algorithm=algorithm)
+    assert 1e-9 < relative_error(y, exact) < 5e-6
+
+
+def test_so_is_spectral_which_takes_one_channel():
+    draw = np.random.default_rng(seed_of("spectral"))
+    x, w = draw.normal(size=(1, 90, 90, 1)), draw.normal(size=(31, 31, 1, 1))
+    exact = xconv.conv(x, w, algorithm="direct")
+    y = xconv.conv(x.astype("float32"), w.astype("float32"), algorithm="spectral")
     assert 1e-9 < relative_error(y, exact) < 5e-6
 
 

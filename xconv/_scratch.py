@@ -13,7 +13,15 @@ import numpy as np
 from xconv._machine import cores
 
 LINE = 64  # bytes
-KEEP = max(2**25 // cores(), 2**20)  # bytes of it that a thread keeps for its next call; more is given back
+KEEP = (
+    2**25
+)  # bytes of it that as many threads as there are cores keep for their next calls; more is given back
+
+
+def share() -> int:
+    """Bytes that one thread keeps."""
+    return KEEP // cores()
+
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -41,7 +49,7 @@ def scratch(*, tiles: bool = True) -> Iterator[None]:
         yield
     finally:
         mine, _scratch.kept, _scratch.tiles = _scratch.kept, outer, at_work
-        if outer is None and sum(array.nbytes for array in mine.values()) <= KEEP:
+        if outer is None and sum(array.nbytes for array in mine.values()) <= share():
             _scratch.before = mine
 
 

@@ -64,7 +64,8 @@ def _sums(
     at = np.empty(rank, np.int64)
     lanes = WIDTH // size
     some = min(max(chunk // (MOST * WIDTH), 16), max(terms, 1))
-    own = np.empty(WIDE * MOST * WIDTH // 8 * some if apart else 1, np.int64)
+    wide = min(WIDE * MOST, -(-(end - begin) // lanes)) * WIDTH  # bytes of a row of them
+    own = np.empty(wide // 8 * some if apart else 1, np.int64)
     panel = own.ctypes.data
     together = group_last - group_first if terms * outputs < SMALL else 1
     for some_groups in range(group_first, group_last, together):
