@@ -210,7 +210,7 @@ def numbers(
     return xp.asarray(_numpy_numbers(make, arguments, np.float64), dtype=dtype, device=_device(like))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _numpy_numbers(make: Callable[..., list[list[float]]], arguments: tuple[Any, ...], dtype: DType) -> Array:
     return np.asarray(make(*arguments), dtype=dtype)
 

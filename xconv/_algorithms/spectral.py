@@ -42,7 +42,7 @@ WIDTH = 16  # outputs in a band: as many as a BLAS kernel computes at once
 SLOW = 1.5  # times as long do the products with band matrices take: they are short
 PART = 1.03  # times as long does it take with a block that is not whole
 LONGEST = 6  # reaches of the kernel in a block, at most
-LARGEST = 4 * 2**20  # bytes of the band matrices
+LARGEST = 4 * 2**20  # bytes of the band matrices, or of the matrix of a transform
 BATCHED = 16  # products that one call does in the time that a call takes
 
 _NONE = (0, Axis(1, 1), Axis(1, 1))  # in place of what is refused
@@ -65,9 +65,14 @@ def why_not(problem: ConvProblem, traits: Traits) -> str | None:
     plane = _plane(problem)
     if plane is None:
         return "the kernel does not lie in two neighbouring axes, with strides along these alone"
-    size = _bound(problem)
-    if size > LARGEST:
-        return f"its band matrices take {round(size / 2**20, 1)} MiB, more than {LARGEST // 2**20}"
+    _, rows, last = plane
+    length = _length(rows, last)
+    for which, size in (
+        ("band matrices", _bound(problem)),
+        ("transform", _points(length) * length * problem.itemsize),
+    ):
+        if size > LARGEST:
+            return f"its {which} would take {round(size / 2**20, 1)} MiB, more than {LARGEST // 2**20}"
     return None
 
 
@@ -83,6 +88,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     calls = 10 + (2 * batch * blocks.number + points * bands) // BATCHED
     kept, bound = lines * taken * size, _bound(problem)
     moved = 2 * kept + batch * (read * last.size + rows.output * last.output) * size
+    if not traits.threads:  # other libraries copy what overlaps
+        moved += 2 * (batch * read * last.size + lines * bands * band_reach(last, width)) * size
     flops = int(2 * (products + SLOW * banded))
     return Cost(
         flops, moved, calls, kept, 2 * points * problem.taps, 6 * bound, bound, blocks.kept, shared=False
