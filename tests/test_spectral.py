@@ -10,7 +10,7 @@ import reference
 import xconv
 from cases import numbers, seed_of
 from compare import assert_close, assert_same
-from xconv._algorithms import spectral
+from xconv._algorithms import _waves, spectral
 from xconv._geometry import Axis, ConvProblem, materialised
 from xconv._namespace import NUMPY
 
@@ -112,11 +112,9 @@ def test_float64_loses_nothing(backend, name):
 @pytest.mark.parametrize("length", [*range(1, 14), 30, 31, 64])
 def test_a_block_comes_back_as_it_was(length):
     """Forth, by a kernel of one, and back: what the two matrices of the transform say is one transform."""
-    forth, ones = (
-        np.asarray(rows) for rows in (spectral._forward(length), spectral._of_kernel(length, 1, 1))
-    )
-    back = np.asarray(spectral._backward(length, length, 1))
-    assert spectral._length_of(len(forth)) == length
+    forth, ones = (np.asarray(rows) for rows in (_waves.forward(length), _waves.of_kernel(length, 1, 1)))
+    back = np.asarray(_waves.backward(length, length, 1))
+    assert _waves.length_of(len(forth)) == length
     np.testing.assert_allclose((back * ones[:, 0]) @ forth, np.eye(length), atol=1e-13)
 
 

@@ -18,11 +18,12 @@ frequency that is not real, and each of these rows has a band matrix of its own.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import cos, pi, prod, sin
+from math import prod
 from typing import NamedTuple
 
 from xconv._algorithms._bands import band_reach
 from xconv._algorithms._cost import Cost
+from xconv._algorithms._waves import backward, forward, length_of, of_kernel, places, points_of
 from xconv._geometry import Axis, ConvProblem
 from xconv._movers import room, written
 from xconv._namespace import (
@@ -47,8 +48,6 @@ BATCHED = 16  # products that one call does in the time that a call takes
 
 _NONE = (0, Axis(1, 1), Axis(1, 1))  # in place of what is refused
 
-Rows = list[list[float]]
-
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
     """Real numbers that need not be summed directly, one channel, and a kernel over two neighbouring axes."""
@@ -69,7 +68,7 @@ def why_not(problem: ConvProblem, traits: Traits) -> str | None:
     length = _length(rows, last)
     for which, size in (
         ("band matrices", _bound(problem)),
-        ("transform", _points(length) * length * problem.itemsize),
+        ("transform", points_of(length) * length * problem.itemsize),
     ):
         if size > LARGEST:
             return f"its {which} would take {round(size / 2**20, 1)} MiB, more than {LARGEST // 2**20}"
@@ -80,16 +79,15 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     """Three products: forth, along the rows, and back."""
     batch, rows, last = _plane(problem) or _NONE
     length, size, taken = _length(rows, last), problem.itemsize, last.size + last.output
-    blocks, points, width = _blocks(rows, length), _points(length), min(WIDTH, last.output)
-    read = blocks.whole * length + (blocks.read if blocks.rest else 0)
+    blocks, points, width = _blocks(rows, length), points_of(length), min(WIDTH, last.output)
     lines, bands = batch * blocks.number * points, -(-last.output // width)
-    products = points * batch * (read * last.size + rows.output * last.output)
+    products = points * batch * (blocks.reads * last.size + rows.output * last.output)
     banded = lines * bands * width * band_reach(last, width)
     calls = 10 + (2 * batch * blocks.number + points * bands) // BATCHED
     kept, bound = lines * taken * size, _bound(problem)
-    moved = 2 * kept + batch * (read * last.size + rows.output * last.output) * size
+    moved = 2 * kept + batch * (blocks.reads * last.size + rows.output * last.output) * size
     if not traits.threads:  # other libraries copy what overlaps
-        moved += 2 * (batch * read * last.size + lines * bands * band_reach(last, width)) * size
+        moved += 2 * (batch * blocks.reads * last.size + lines * bands * band_reach(last, width)) * size
     flops = int(2 * (products + SLOW * banded))
     return Cost(
         flops, moved, calls, kept, 2 * points * problem.taps, 6 * bound, bound, blocks.kept, shared=False
@@ -101,9 +99,9 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     _, rows, last = _plane(problem) or _NONE
     width = min(WIDTH, last.output)
     w = xp.reshape(w, (rows.window, last.window))
-    points = numbers(_of_kernel, (_length(rows, last), rows.window, rows.dilation), w.dtype, w)
-    places = numbers(_places, (last.window, last.stride, last.dilation, width), w.dtype, w)
-    bands = product_into(product_into(points, w, xp, None), places, xp, None)
+    points = numbers(of_kernel, (_length(rows, last), rows.window, rows.dilation), w.dtype, w)
+    shifts = numbers(places, (last.window, last.stride, last.dilation, width), w.dtype, w)
+    bands = product_into(product_into(points, w, xp, None), shifts, xp, None)
     return xp.reshape(bands, (-1, band_reach(last, width), width))
 
 
@@ -116,7 +114,7 @@ def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | No
         x, problem = written(x, problem, xp)
     batch, rows, last = _plane(problem) or _NONE
     shape = (batch, rows.output, last.output)
-    blocks = _blocks(rows, _length_of(w.shape[0]))
+    blocks = _blocks(rows, length_of(w.shape[0]))
     target = None
     if type(x) is NumPyArray:
         target = empty_like(x, shape, x.dtype) if out is None else _lines_of(out, shape)
@@ -135,7 +133,7 @@ def reads_borders(problem: ConvProblem) -> bool:
 
 def _forth(x: Array, rows: Axis, blocks: Blocks, xp: Namespace) -> Array:
     """Every block of x (N, H, W) at every point: (P, N, blocks, W)."""
-    matrix, target = numbers(_forward, (blocks.length,), x.dtype, x), None
+    matrix, target = numbers(forward, (blocks.length,), x.dtype, x), None
     if type(x) is NumPyArray:
         x = x if rows_are_apart(x) else x.copy()
         target = room("points", (matrix.shape[0], x.shape[0], blocks.number, x.shape[2]), x)
@@ -184,7 +182,7 @@ def _overlapping(x: Array, count: int, length: int, step: int, xp: Namespace) ->
 
 def _back(x: Array, rows: Axis, blocks: Blocks, target: Array | None, xp: Namespace) -> Array:
     """The outputs (N, H, W) of blocks (P, N, blocks, W)."""
-    matrix = numbers(_backward, (blocks.length, blocks.kept, rows.stride), x.dtype, x)
+    matrix = numbers(backward, (blocks.length, blocks.kept, rows.stride), x.dtype, x)
     _, batch, _, wide = x.shape
     x, parts = permuted_axes(x, (1, 2, 0, 3), xp), []
     for first, count, given in ((0, blocks.whole, blocks.kept), (blocks.whole, 1, blocks.rest)):
@@ -217,6 +215,11 @@ class Blocks(NamedTuple):
     whole: int  # number of those
     rest: int  # outputs that are left over
     read: int  # rows that they read
+
+    @property
+    def reads(self) -> int:
+        """Rows that all of them read, those that they share counted twice."""
+        return self.whole * self.length + (self.read if self.rest else 0)
 
     @property
     def number(self) -> int:
@@ -270,22 +273,11 @@ def _length(rows: Axis, last: Axis) -> int:
 
     def work(length: int) -> float:
         blocks = _blocks(rows, length)
-        read = blocks.whole * length + (blocks.read if blocks.rest else 0)
         part = PART if blocks.rest and blocks.whole else 1.0
-        return part * _points(length) * (read + SLOW * reach * blocks.number + rows.output)
+        return part * points_of(length) * (blocks.reads + SLOW * reach * blocks.number + rows.output)
 
     longest = min(LONGEST * rows.reach, (rows.output - 1) * rows.stride + rows.reach)
     return min(range(rows.reach, max(longest, rows.reach) + 1), key=work)
-
-
-def _points(length: int) -> int:
-    """Rows that a transformed block has: one for a frequency that is real, three for another."""
-    pairs = (length - 1) // 2
-    return length - 2 * pairs + 3 * pairs
-
-
-def _length_of(points: int) -> int:
-    return points // 3 * 2 + points % 3
 
 
 def _bound(problem: ConvProblem) -> int:
@@ -295,7 +287,7 @@ def _bound(problem: ConvProblem) -> int:
         return 0
     _, rows, last = plane
     width = min(WIDTH, last.output)
-    return _points(_length(rows, last)) * band_reach(last, width) * width * problem.itemsize
+    return points_of(_length(rows, last)) * band_reach(last, width) * width * problem.itemsize
 
 
 @lru_cache(maxsize=4096)
@@ -319,57 +311,3 @@ def _plane(problem: ConvProblem) -> tuple[int, Axis, Axis] | None:
         size, low, high = (part * inner for part in (last.size, last.low, last.high))
         last = Axis(size, last.window, 1, last.dilation * inner, 1, low, high)
     return problem.batch * prod(axis.size for axis in before), rows, last
-
-
-def _forward(length: int) -> Rows:
-    """(P, L): what gives the rows a, b and a + b of every frequency."""
-    return _waves(length, range(length), -1)
-
-
-def _of_kernel(length: int, taps: int, dilation: int) -> Rows:
-    """(P, taps): the same of the kernel's rows, g, h and g + h, of the conjugate."""
-    return _waves(length, range(0, taps * dilation, dilation), 1)
-
-
-def _waves(length: int, places: range, sign: int) -> Rows:
-    rows: Rows = []
-    for frequency in range(length // 2 + 1):
-        waves = [_wave(length, frequency * place) for place in places]
-        rows.append([c for c, _ in waves])
-        if not _is_real(length, frequency):
-            rows.append([sign * s for _, s in waves])
-            rows.append([c + sign * s for c, s in waves])
-    return rows
-
-
-def _backward(length: int, kept: int, stride: int) -> Rows:
-    """(kept, P): the outputs of a block from a g, b h and (a + b) (g + h) of every frequency."""
-    rows: Rows = []
-    for place in range(0, kept * stride, stride):
-        row = []
-        for frequency in range(length // 2 + 1):
-            c, s = (2 * part / length for part in _wave(length, frequency * place))
-            row += [c / 2] if _is_real(length, frequency) else [c + s, s - c, -s]
-        rows.append(row)
-    return rows
-
-
-def _is_real(length: int, frequency: int) -> bool:
-    """Whether a real signal has a real number at this frequency."""
-    return 2 * frequency % length == 0
-
-
-def _places(taps: int, stride: int, dilation: int, width: int) -> Rows:
-    """(taps, reach B): where every tap stands in a band matrix, one for each of its outputs."""
-    reach = (width - 1) * stride + (taps - 1) * dilation + 1
-    rows = [[0.0] * (reach * width) for _ in range(taps)]
-    for tap, row in enumerate(rows):
-        for output in range(width):
-            row[(output * stride + tap * dilation) * width + output] = 1.0
-    return rows
-
-
-def _wave(length: int, turns: int) -> tuple[float, float]:
-    """Cosine and sine of so many parts of a turn, of which ``length`` are a whole one."""
-    angle = 2 * pi * (turns % length) / length
-    return cos(angle), sin(angle)
