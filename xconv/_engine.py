@@ -193,12 +193,7 @@ def execute(
         raise Planned(plan)
     if traits.chunked:
         return run_chunks(job, x, operands, _execute_block, xp)
-    if (
-        reads_borders(plan.algorithm, problem)
-        and problem.pad_mode == "constant"
-        and not job.fill
-        and not problem.holes
-    ):
+    if not job.fill and reads_borders(plan.algorithm, problem):
         job = replace(job, borders=True)
     threads = min(job.settings.threads or cores(), plan.at_once) if plan.threaded else 0
     return run(job, x, operands, plan.whole, plan.edges, threads, xp)
