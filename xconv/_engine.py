@@ -51,7 +51,8 @@ class Kernel(NamedTuple):
 
     room: Algorithm
     weights: Any
-    finishes: bool = False  # whether its run takes what is to be done last
+    finishes: bool = False  # whether its run takes what is to be done last,
+    biases: bool = False  # or of that a bias
 
 
 Kernels = dict[Any, Kernel]  # by algorithm and problem
@@ -232,7 +233,7 @@ def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: 
         }
     else:
         weights = made(w, plan.core)
-    kernel = Kernel(room, weights, problem.fast and plan.algorithm in FINISHING)
+    kernel = Kernel(room, weights, problem.fast and plan.algorithm in FINISHING, plan.biases)
     if kernels is not None and not is_traced(kernel.weights):
         with _keeping:
             while len(kernels) >= KERNELS:
@@ -301,7 +302,11 @@ def _convolve_tile(
         if bounds is not None:
             r = None if r is None else ready_to_add(r, job.dtype)
             return (convolve_block(w, x, problem, out, xp, Finish(b, r, *bounds)),)
-    y = convolve_block(w, x, problem, out, xp)
+    if w.biases and b is not None and job.dtypes[0] == job.dtype:
+        b = b if b.dtype == job.dtype else xp.astype(b, job.dtype)
+        y, b = w.room.run(x, w.weights, problem, xp, out, Finish(b)), None
+    else:
+        y = convolve_block(w, x, problem, out, xp)
     return (finish(y, b, activation, job.dtypes[0], xp, r),)
 
 
@@ -314,7 +319,7 @@ def convolve_block(
     kernel: Kernel, x: Array, problem: ConvProblem, out: Array | None, xp: Namespace, last: Finish = PLAIN
 ) -> Array:
     """One tile, in ``out`` where that saves a copy; an input with holes is done as several without."""
-    room, weights, finishes = kernel
+    room, weights, finishes, _ = kernel
     if not problem.holes:
         return room.run(x, weights, problem, xp, out, *((last,) if finishes else ()))
     steps, found = periods(problem), phases(problem)

@@ -245,6 +245,19 @@ def columns(x: Array, axes: Sequence[Axis], xp: Namespace, *, fast: bool = False
     return packed(gathered, (x.shape[0], *outputs, taps, x.shape[-1]), "windows", xp)
 
 
+def columns_and_one(x: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
+    """Of NumPy: the same with a one behind every window, which is multiplied by a bias: (N, *out, T C + 1)."""
+    outputs, steps, taps = _steps(tuple(axes))
+    inner = taps * x.shape[-1]
+    y = room("windows", (x.shape[0], *outputs, inner + 1), x)
+    y[..., inner] = 1
+    target = y[..., :inner]
+    if window_runs(x, outputs, steps, target) is None:
+        view = windows(x, axes, xp)
+        target.reshape(view.shape)[...] = view
+    return y
+
+
 @lru_cache(maxsize=1024)
 def _steps(axes: tuple[Axis, ...]) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...], int]:
     """Number of windows along every axis; (window, stride, dilation) of every axis; number of taps."""

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any, TypeVar
 
 from xconv._algorithms import ALGORITHMS, Algorithm, compiled_movers
+from xconv._algorithms._bias import takes_bias
 from xconv._algorithms._cost import Cost
 from xconv._config import Settings
 from xconv._errors import refuse
@@ -71,6 +72,7 @@ class Plan:
     algorithm: str = "window"
     candidates: tuple[Candidate, ...] = ()  # best first
     refusals: tuple[tuple[str, str], ...] = ()
+    biases: bool = False  # whether the algorithm adds a bias, to tiles like these
     remembered: bool = False  # the algorithm is what `tune` found
     whole: Tile | None = None  # the only tile, where one is enough
     edges: tuple[tuple[int, ...], ...] = ()  # of the tiles, along the batch and every output axis
@@ -146,6 +148,7 @@ def plan_conv(
             chosen.algorithm,
             tuple(bids),
             refusals,
+            takes_bias(chosen.algorithm, tile_of(problem, chosen.extents), traits),
             chosen.algorithm == tuned,
         )
     )

@@ -76,10 +76,13 @@ def _meetings(a: Axis) -> tuple[slice, list[slice], list[tuple[slice, list[tuple
     )
 
 
-def window_runs(x: Any, outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...]) -> Any | None:
+def window_runs(
+    x: Any, outputs: tuple[int, ...], steps: tuple[tuple[int, int, int], ...], target: Any | None = None
+) -> Any | None:
     """Copy ``x`` (N, *n, C) as its windows (N, *outputs, *window, C) where their rows are short runs of memory.
 
-    NumPy copies short runs element by element; as one opaque element each they take half the time.
+    NumPy copies short runs element by element; as one opaque element each they take half the time. In ``target``, if
+    given: (N, *outputs, T C) for T taps, whose windows may be apart.
     """
     channels, size = x.shape[-1], x.itemsize if isinstance(x, np.ndarray) else 0
     window, _, dilation = steps[-1]
@@ -93,7 +96,7 @@ def window_runs(x: Any, outputs: tuple[int, ...], steps: tuple[tuple[int, int, i
         rows = np.lib.stride_tricks.as_strided(x, (*shape, window * channels), (*strides, size))
         opaque = rows.view(_opaque(run))[..., 0]
     whole = (*shape, window, channels)
-    target = spare("windows", whole, x.dtype, x)
+    target = spare("windows", whole, x.dtype, x) if target is None else target
     if target is None:
         return opaque.copy().view(x.dtype).reshape(whole)
     target.reshape(*shape, window * channels).view(_opaque(run))[..., 0] = opaque

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from xconv._algorithms._bias import bias_bytes, biased_product
 from xconv._algorithms._cost import Cost, blas_flops, matmul_bytes
+from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem
 from xconv._movers import columns
 from xconv._namespace import Array, Namespace, Traits
@@ -21,7 +23,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     inner, outputs = problem.taps * (problem.channels_in // groups), problem.channels_out // groups
     product = matmul_bytes(problem.pixels, inner, outputs, problem.itemsize, groups)
     if groups == 1:
-        return Cost(blas_flops(problem), 2 * gathered + product, 3, gathered)
+        kept = gathered + bias_bytes("im2col", problem, traits)
+        return Cost(blas_flops(problem), 2 * gathered + product, 3, kept)
     output = problem.pixels * problem.channels_out * problem.itemsize
     scattered = 20 * gathered // (problem.channels_in // groups)  # few channels a group are moved one by one
     moved = 4 * gathered + scattered + 2 * output + product
@@ -38,11 +41,20 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     return xp.reshape(w, (groups, taps * inputs, outputs))
 
 
-def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
+def run(
+    x: Array,
+    w: Array,
+    problem: ConvProblem,
+    xp: Namespace,
+    out: Array | None = None,
+    last: Finish = PLAIN,
+) -> Array:
     """(P, T C) @ (T C, O) for P pixels and T taps; with groups (G, P, T C/G) @ (G, T C/G, O/G).
 
     A kernel that is kept may be in blocks.
     """
+    if last.bias is not None:
+        return biased_product(x, w, last.bias, problem, xp, out)
     gathered = columns(x, problem.axes, xp, fast=problem.fast)  # (N, *out, T, C)
     shape = (problem.batch, *problem.outputs, problem.channels_out)
     pixels, taps, groups = problem.pixels, problem.taps, problem.groups

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from xconv._algorithms._bias import bias_bytes, biased_product
 from xconv._algorithms._cost import Cost, blas_flops, matmul_bytes
+from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem
 from xconv._movers import written
 from xconv._namespace import Array, Namespace, Traits
@@ -23,7 +25,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     strided = any(axis.stride > 1 for axis in problem.axes)
     moved = problem.pixels * problem.channels_in * problem.itemsize if strided else 0
     product = matmul_bytes(problem.pixels, problem.channels_in, problem.channels_out, problem.itemsize)
-    return Cost(blas_flops(problem), product + 2 * moved, 1, moved)
+    kept = max(moved, bias_bytes("pointwise", problem, traits))
+    return Cost(blas_flops(problem), product + 2 * moved, 1, kept)
 
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
@@ -31,8 +34,17 @@ def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     return xp.reshape(w, (problem.channels_in, problem.channels_out))
 
 
-def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | None = None) -> Array:
+def run(
+    x: Array,
+    w: Array,
+    problem: ConvProblem,
+    xp: Namespace,
+    out: Array | None = None,
+    last: Finish = PLAIN,
+) -> Array:
     """(P, C) @ (C, O) = (P, O) for P pixels; a kernel that is kept may be in blocks."""
+    if last.bias is not None:
+        return biased_product(x, w, last.bias, problem, xp, out)
     x, problem = written(x, problem, xp)
     steps = tuple(slice(None, (axis.output - 1) * axis.stride + 1, axis.stride) for axis in problem.axes)
     x = x[(slice(None), *steps, ...)]
