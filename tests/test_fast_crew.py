@@ -4,42 +4,46 @@ import multiprocessing
 import signal
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 
-from numba import njit
 from numba.core.errors import TypingError
 
 import xconv
 from cases import numbers
 from compare import assert_same
 from xconv._bridges.numba import crew, sharing
-from xconv._bridges.numba.crew import lead, piece
+from xconv._bridges.numba.arrays import address
+from xconv._bridges.numba.kernels import Kernel, job, load, words
 
 pytestmark = pytest.mark.backends("fast")
 
 
-@njit(nogil=True)
-def _added(first, last, values, sums, turns):
+store = crew._store
+
+
+@partial(Kernel, cache=False)
+def added(job, first, last):
     """The values from ``first`` to ``last`` to the sums, one number after the other, so many times."""
+    values, sums, turns = words(job, 1, 3)
     for _ in range(turns):
         for i in range(first, last):
-            sums[i] += values[i]
+            store(sums + 8 * i, load(sums + 8 * i) + load(values + 8 * i))
 
 
-@njit(nogil=True)
-def added(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_added, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
+def run(kernel, size, count, helpers, *arguments):
+    _held, at = job(arguments)
+    crew.run(kernel.code(), size, count, 1, helpers, at)
 
 
 def add(size=4096, count=64, helpers=3, turns=1, seed=0):
     """A job, whose result is known."""
-    values, sums = numbers((size,), seed=seed), np.zeros(size, "float32")
-    crew.run(added, size, count, 1, helpers, (values, sums, turns))
+    values, sums = np.random.default_rng(seed).integers(1, 100, size), np.zeros(size, np.int64)
+    run(added, size, count, helpers, address(values), address(sums), turns)
     return values, sums
 
 
@@ -80,36 +84,27 @@ def test_those_who_sleep_are_woken(fresh):
     values, sums = add(2, 2, 1, turns=2 * 10**7)  # long enough for the other to come for its half
     wait(lambda: fresh.asleep == 2)
     assert fresh.words[crew.INSIDE // 8] == 0
-    assert (np.abs(sums) > np.abs(values)).all()
+    assert (sums == 2 * 10**7 * values).all()
 
 
 def test_a_helper_takes_part(fresh, monkeypatch):
     """Two pieces that wait for each other are done, so two threads are at work on them."""
     monkeypatch.setattr(crew, "PATIENCE", 10**8)
     flags = np.zeros(2, np.int64)
-    crew.run(meeting, 2, 2, 1, 1, (flags, 10**10))
+    run(meeting, 2, 2, 1, address(flags), 10**10)
     assert flags.tolist() == [2, 2]
 
 
-@njit(nogil=True)
-def _meeting(first, last, flags, patience):
-    me = flags.ctypes.data + 8 * first
-    other = flags.ctypes.data + 8 * (1 - first)
-    crew_store(me, 1)
+@partial(Kernel, cache=False)
+def meeting(job, first, last):
+    flags, patience = words(job, 1, 2)
+    me, other = flags + 8 * first, flags + 8 * (1 - first)
+    store(me, 1)
     looked = 0
-    while crew_load(other) == 0 and looked < patience:
+    while load(other) == 0 and looked < patience:
         looked += 1
-    if crew_load(other):
-        crew_store(me, 2)
-
-
-@njit(nogil=True)
-def meeting(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_meeting, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
-
-
-crew_load, crew_store = crew._load, crew._store
+    if load(other):
+        store(me, 2)
 
 
 def test_a_busy_crew_is_not_waited_for(fresh):
@@ -133,21 +128,16 @@ def test_where_no_thread_can_be_started_the_caller_does_all(fresh, monkeypatch):
 
 def test_the_crew_is_given_back_after_an_error(fresh):
     with pytest.raises(TypingError):
-        crew.run(added, 10, 2, 1, 1, ("no", "arrays", 1))
+        crew.run("no code", 10, 2, 1, 1, 0)
     assert not fresh.taken.locked()
     assert_same(*add())
 
 
-@njit(nogil=True)
-def _failing(first, last, at):
+@partial(Kernel, cache=False)
+def failing(job, first, last):
+    (at,) = words(job, 1, 1)
     if first <= at < last:
         raise ValueError("not this one")
-
-
-@njit(nogil=True)
-def failing(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_failing, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
 
 
 @pytest.mark.parametrize("helpers", [0, 1])
@@ -155,9 +145,9 @@ def test_a_piece_that_fails_is_not_passed_over(fresh, helpers):
     """Whatever it was, on whatever thread; in xconv it can only be memory for a table."""
     for at in range(64):
         with pytest.raises(MemoryError, match="no memory for its tables"):
-            crew.run(failing, 64, 64, 1, helpers, (at,))
+            run(failing, 64, 64, helpers, at)
         assert not fresh.taken.locked()
-    crew.run(failing, 64, 64, 1, helpers, (64,))
+    run(failing, 64, 64, helpers, 64)
     assert_same(*add(helpers=helpers))
 
 

@@ -4,6 +4,7 @@ import itertools
 import math
 import threading
 from contextlib import nullcontext
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from numba import njit
 
 import reference
 import xconv
@@ -22,8 +22,8 @@ from compare import assert_close, assert_same
 from xconv import _engine, _scratch, _tiles
 from xconv._algorithms._filtering import MATRICES
 from xconv._bridges.numba import crew, direct, sharing, winograd
-from xconv._bridges.numba.crew import lead
-from xconv._bridges.numba.crew import piece as crew_piece
+from xconv._bridges.numba.arrays import address
+from xconv._bridges.numba.kernels import Kernel, put, word, words
 from xconv._bridges.numba.vectors import MOST, WIDTH
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis
@@ -522,25 +522,20 @@ def test_padding_stays_zero_whatever_was_convolved_before():
 # ---------------------------------------------------------------------------------------------------- shared out
 
 
-@njit(nogil=True)
-def _counted(first, last, times, pieces):
+@partial(Kernel, cache=False)
+def counted(job, first, last):
     """How often each of the numbers was met, and where the pieces end, by where they begin."""
+    times, pieces = words(job, 1, 2)
     for i in range(first, last):
-        times[i] += 1
+        put(times, i, word(times, i) + 1)
     if first < last:
-        pieces[first] = last
-
-
-@njit(nogil=True)
-def counted(crew, size, count, unit, helpers, *arguments):
-    function, job = crew_piece(_counted, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
+        put(pieces, first, last)
 
 
 def count(size, multiplications, unit):
     """The times that each number is met when such work is shared out, and the pieces, in order."""
     times, pieces = np.zeros(size, np.int64), np.zeros(size + 1, np.int64)
-    sharing.shared(counted, size, multiplications, unit, (times, pieces))
+    sharing.shared(counted, (), size, multiplications, unit, (address(times), address(pieces)))
     return times, [(int(i), int(pieces[i])) for i in np.flatnonzero(pieces)]
 
 
@@ -588,9 +583,9 @@ def pieces(monkeypatch):
         monkeypatch.setattr(sharing, name, 1)
     seen = []
 
-    def noted(work, size, count, unit, helpers, arguments):
+    def noted(code, size, count, unit, helpers, job):
         seen.append((size, count if helpers else 1))
-        crew.run(work, size, count, unit, helpers, arguments)
+        crew.run(code, size, count, unit, helpers, job)
 
     monkeypatch.setattr(sharing, "run", noted)
     return seen

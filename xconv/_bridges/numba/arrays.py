@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from xconv._bridges.numba.kernels import word_of
 from xconv._bridges.numba.vectors import MOST, WIDTH
 
 Array = Any
@@ -25,6 +26,13 @@ def address(x: Array) -> int:
 def table(values: tuple[int, ...]) -> Array:
     """Integers for compiled code, which only reads them."""
     return np.array(values, np.int64)
+
+
+@lru_cache(maxsize=4096)
+def table_at(values: tuple[int, ...]) -> tuple[Array, int]:
+    """The same with its address; hold both."""
+    made = np.array(values, np.int64)
+    return made, address(made)
 
 
 @lru_cache(maxsize=64)
@@ -47,3 +55,9 @@ def beginning(bias: Array | None, count: int, dtype: Any) -> tuple[Array, int]:
 def numbers(dtype: Any, low: float, high: float) -> tuple[Any, Any, Any]:
     """Zero and two bounds as numbers of a dtype, which tell compiled code what it works on."""
     return dtype.type(0), dtype.type(low), dtype.type(high)
+
+
+@lru_cache(maxsize=64)
+def bounds(dtype: Any, low: float, high: float) -> tuple[tuple[Any], tuple[int, int]]:
+    """A number that kernels are compiled for, and two bounds as words of a job."""
+    return (dtype.type(0),), (word_of(dtype.type(low)), word_of(dtype.type(high)))

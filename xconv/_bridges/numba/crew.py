@@ -6,7 +6,7 @@ words in memory, each in a line of the cache of its own, are
 
 - the turn, which is odd while the job of that turn is open, and goes up by one when it opens and when it closes;
 - how many more may come to help, how many are inside, and the next piece to be taken;
-- the job: a function (context, first, last), its context, the size that is cut, the count and the unit of the pieces.
+- the code of a kernel, its job, the size that is cut, the count and the unit of the pieces.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import sys
 import threading
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -26,23 +25,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xconv._bridges.numba.arrays import inner
+from xconv._bridges.numba.kernels import call, load
 from xconv._bridges.numba.vectors import I64
 from xconv._scratch import LINE, aligned
 from xconv._threads import Apart
 
 TURN, ROOM, INSIDE, NEXT, JOB = (LINE * i for i in range(5))
-FUNCTION, CONTEXT, SIZE, COUNT, UNIT = (JOB + 8 * i for i in range(5))
+CODE, CONTEXT, SIZE, COUNT, UNIT = (JOB + 8 * i for i in range(5))
 PATIENCE = 2 * 10**4  # times that one who waits looks again, some 20 to 50 ns each, before it goes to sleep
 YIELD = 500  # times that one looks for helpers to leave before others are let run on its core
-_PAIR = types.UniTuple(types.int64, 2)
-
-
-@intrinsic
-def _load(context, address):
-    def generate(context, b, signature, arguments):
-        return b.load_atomic(b.inttoptr(arguments[0], I64.as_pointer()), "seq_cst", 8)
-
-    return types.int64(types.int64), generate
 
 
 @intrinsic
@@ -95,65 +86,23 @@ def _give_way(context):
     return types.void(), generate
 
 
-@intrinsic
-def _call(context, function, job, first, last):
-    def generate(context, b, signature, arguments):
-        function, *rest = arguments
-        kind = ir.FunctionType(ir.VoidType(), [I64] * 3)
-        b.call(b.inttoptr(function, kind.as_pointer()), rest)
-        return context.get_dummy_value()
-
-    return types.void(*(types.int64,) * 4), generate
-
-
-def piece_of(context: Any, kernel: Any, arguments: Any, *before: Any) -> Any:
-    """What an intrinsic gives that is called with the types ``before`` and a tuple, for a compiled kernel."""
-    words = (types.int64, types.int64)
-    called = types.Dispatcher(kernel).get_call_type(context, (*words, *arguments.types), {})
-
-    def generate(context, b, signature, given):
-        compiled = kernel.get_compile_result(called)
-        described, code = (getattr(compiled, field) for field in ("fndesc", "library"))
-        context.active_code_library.add_linking_library(code)
-        held = ir.LiteralStructType(
-            [I64, given[-1].type]
-        )  # whether a piece has failed, and what it is called with
-        slot = cgutils.alloca_once_value(b, b.insert_value(ir.Constant(held, None), given[-1], 1))
-        name = f"{b.function.name}.piece"
-        function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * 3), name)
-        function.linkage = "internal"
-        inside = ir.IRBuilder(function.append_basic_block())
-        where, first, last = function.args
-        values = inside.extract_value(inside.load(inside.inttoptr(where, slot.type)), 1)
-        parts = [inside.extract_value(values, i) for i in range(len(arguments.types))]
-        status, _ = context.call_internal_no_propagate(inside, described, called, [first, last, *parts])
-        with inside.if_then(status.is_error, likely=False):
-            inside.store_atomic(ir.Constant(I64, 1), inside.inttoptr(where, I64.as_pointer()), "seq_cst", 8)
-        inside.ret_void()
-        return context.make_tuple(b, _PAIR, [b.ptrtoint(function, I64), b.ptrtoint(slot, I64)])
-
-    return _PAIR(*before, arguments), generate
-
-
-@intrinsic
-def piece(context, kernel, arguments):
-    """``kernel(first, last, *arguments)`` as a function (context, first, last), and its context, of this call."""
-    return piece_of(context, kernel.dispatcher, arguments, kernel)
-
-
 @inner
-def _take(crew, function, job, size, count, unit):
+def _take(crew, code, job, size, count, unit):
     """Piece after piece, until there is none."""
     units = (size + unit - 1) // unit
     i = add(crew + NEXT, 1)
     while i < count:
-        _call(function, job, units * i // count * unit, min(units * (i + 1) // count * unit, size))
+        call(code, job, units * i // count * unit, min(units * (i + 1) // count * unit, size))
         i = add(crew + NEXT, 1)
 
 
-@inner
-def _share_out(crew, size, count, unit, helpers, function, job):
-    _store(crew + FUNCTION, function)
+@njit(nogil=True, cache=True)
+def _lead(crew, size, count, unit, helpers, code, job):
+    """All pieces, with the help of so many others if they come; none of them is inside any more in the end."""
+    if helpers == 0 or count < 2:
+        call(code, job, 0, size)
+        return load(job)
+    _store(crew + CODE, code)
     _store(crew + CONTEXT, job)
     _store(crew + SIZE, size)
     _store(crew + COUNT, count)
@@ -161,25 +110,15 @@ def _share_out(crew, size, count, unit, helpers, function, job):
     _store(crew + NEXT, 0)
     _store(crew + ROOM, helpers)
     add(crew + TURN, 1)
-    _take(crew, function, job, size, count, unit)
+    _take(crew, code, job, size, count, unit)
     add(crew + TURN, 1)
     looked = 0
-    while _load(crew + INSIDE) > 0:
+    while load(crew + INSIDE) > 0:
         _rest()
         looked += 1
         if looked > YIELD:
             _give_way()
-
-
-@inner
-def lead(crew, size, count, unit, helpers, function, job):
-    """All pieces, with the help of so many others if they come; none of them is inside any more in the end."""
-    if helpers == 0 or count < 2:
-        _call(function, job, 0, size)
-    else:
-        _share_out(crew, size, count, unit, helpers, function, job)
-    if _load(job) != 0:  # all that can fail are the small tables that compiled code makes
-        raise MemoryError("compiled code had no memory for its tables")
+    return load(job)
 
 
 @njit(nogil=True, cache=True)
@@ -187,17 +126,17 @@ def _help(crew, seen, patience):
     """Take part in what is open, until nothing new is for a while; the last turn that was seen."""
     looked = 0
     while looked < patience:
-        turn = _load(crew + TURN)
+        turn = load(crew + TURN)
         if turn % 2 == 0 or turn == seen:
             _rest()
             looked += 1
             continue
         seen, looked = turn, 0
         add(crew + INSIDE, 1)  # from here on, who closes this turn waits
-        if _load(crew + TURN) == turn and add(crew + ROOM, -1) > 0:
+        if load(crew + TURN) == turn and add(crew + ROOM, -1) > 0:
             _take(
-                crew, _load(crew + FUNCTION), _load(crew + CONTEXT), _load(crew + SIZE), _load(crew + COUNT),
-                _load(crew + UNIT),
+                crew, load(crew + CODE), load(crew + CONTEXT), load(crew + SIZE), load(crew + COUNT),
+                load(crew + UNIT),
             )  # fmt: skip
         add(crew + INSIDE, -1)
     return seen
@@ -255,16 +194,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset)
 
 
-def run(work: Any, size: int, count: int, unit: int, helpers: int, arguments: tuple[Any, ...]) -> None:
-    """``work(crew, size, count, unit, helpers, *arguments)``, which are led; alone where the crew is busy."""
+def run(code: int, size: int, count: int, unit: int, helpers: int, job: int) -> None:
+    """All of ``size`` of a kernel's job, in pieces that others may take; alone where the crew is busy."""
     crew, mine = _crew, False
     if helpers < 1 or count < 2:
-        work(crew.address, size, 1, unit, 0, *arguments)
-        return
-    try:
-        mine = crew.taken.acquire(blocking=False)
-        helpers = crew.call(min(helpers, count - 1)) if mine else 0
-        work(crew.address, size, count, unit, helpers, *arguments)
-    finally:
-        if mine:
-            crew.taken.release()
+        failed = _lead(crew.address, size, 1, unit, 0, code, job)
+    else:
+        try:
+            mine = crew.taken.acquire(blocking=False)
+            helpers = crew.call(min(helpers, count - 1)) if mine else 0
+            failed = _lead(crew.address, size, count, unit, helpers, code, job)
+        finally:
+            if mine:
+                crew.taken.release()
+    if failed:  # all that can fail are the small tables that compiled code makes
+        raise MemoryError("compiled code had no memory for its tables")

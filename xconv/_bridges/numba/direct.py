@@ -11,10 +11,9 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from xconv._bridges.numba.arrays import Array, address, beginning, inner, numbers, table, zeros
-from xconv._bridges.numba.crew import lead, piece
+from xconv._bridges.numba.arrays import Array, address, beginning, bounds, inner, table_at, zeros
+from xconv._bridges.numba.kernels import Kernel, number, put, stack, word, words
 from xconv._bridges.numba.sharing import shared
 from xconv._bridges.numba.vectors import (
     MOST,
@@ -37,20 +36,24 @@ BAND = 96  # pixels that all weights are gone through for before the next ones a
 PACKED = 8  # multiplications that take as long as packing a number
 WIDE = 4  # blocks of outputs whose weights are packed together, if they are packed on the way
 MANY = 64  # weights for each pixel: with more, they are the most of what is read
+AXES = 8  # of a batch and its pixels, at most
+PLACES = BAND + 16  # those of a band, and of as many as are done at once behind it
 PIXELS, OUTPUTS, GROUPS = range(3)  # what the sums are cut along
 SMALL = 2**12  # weights of a group; of such groups, all are done for a band before the next one
 
 
-@inner
-def _sums(
-    piece_first, piece_last, item, size, split, pixels, groups, shape, x, xs, off, w, apart, start, nothing, y, ys, r,
-    rs, steps, outputs, low, high, least, most, chunk, band
-):  # fmt: skip
+@Kernel
+def sums_of(job, piece_first, piece_last, item):
     """From one to the other of all pixels, outputs or groups, whatever is ``split``.
 
     ``steps`` are the bytes from one group to the next, of x, w, start, y and r. Rows of weights that are ``apart``
     are packed on the way; 0 if they are packed.
     """
+    pixels, x, y, size, split, groups, rank, terms = words(job, 1, 8)
+    shape, xs, off, w, apart, start, nothing, ys, r, rs, steps, outputs, chunk = words(job, 9, 13)
+    low, high, least, most = (
+        number(job, 22, item), number(job, 23, item), number(job, 24, item), number(job, 25, item)
+    )  # fmt: skip
     first, last, group_first, group_last, begin, end = 0, pixels, 0, groups, 0, outputs
     if split == PIXELS:
         first, last = piece_first, piece_last
@@ -58,42 +61,44 @@ def _sums(
         begin, end = piece_first, min(piece_last, outputs)
     else:
         group_first, group_last = piece_first, piece_last
-    rank, terms = len(shape), len(off)
-    px, py, pr = np.empty(band + 16, np.int64), np.empty(band + 16, np.int64), np.empty(band + 16, np.int64)
-    aoff = off.ctypes.data
-    at = np.empty(rank, np.int64)
     lanes = WIDTH // size
     some = min(max(chunk // (MOST * WIDTH), 16), max(terms, 1))
     wide = min(WIDE * MOST, -(-(end - begin) // lanes)) * WIDTH  # bytes of a row of them
+    px, py, pr, at = stack(PLACES), stack(PLACES), stack(PLACES), stack(AXES)
     own = np.empty(wide // 8 * some if apart else 1, np.int64)
     panel = own.ctypes.data
     together = group_last - group_first if terms * outputs < SMALL else 1
     for some_groups in range(group_first, group_last, together):
-        for begin_band in range(first, last, band):
-            count_pixels = min(band, last - begin_band)
+        for begin_band in range(first, last, BAND):
+            count_pixels = min(BAND, last - begin_band)
             p, a, b, c = begin_band, 0, 0, 0
             for i in range(rank - 1, -1, -1):
-                at[i] = p % shape[i]
-                p //= shape[i]
-                a += at[i] * xs[i]
-                b += at[i] * ys[i]
-                c += at[i] * rs[i]
+                place = p % word(shape, i)
+                put(at, i, place)
+                p //= word(shape, i)
+                a += place * word(xs, i)
+                b += place * word(ys, i)
+                c += place * word(rs, i)
             for i in range(count_pixels):
-                px[i], py[i], pr[i] = a, b, c
-                a += xs[rank - 1]
-                b += ys[rank - 1]
-                c += rs[rank - 1]
-                at[rank - 1] += 1
+                put(px, i, a)
+                put(py, i, b)
+                put(pr, i, c)
+                a += word(xs, rank - 1)
+                b += word(ys, rank - 1)
+                c += word(rs, rank - 1)
                 j = rank - 1
-                while j > 0 and at[j] == shape[j]:
-                    at[j] = 0
-                    at[j - 1] += 1
-                    a += xs[j - 1] - shape[j] * xs[j]
-                    b += ys[j - 1] - shape[j] * ys[j]
-                    c += rs[j - 1] - shape[j] * rs[j]
+                put(at, j, word(at, j) + 1)
+                while j > 0 and word(at, j) == word(shape, j):
+                    put(at, j, 0)
+                    put(at, j - 1, word(at, j - 1) + 1)
+                    a += word(xs, j - 1) - word(shape, j) * word(xs, j)
+                    b += word(ys, j - 1) - word(shape, j) * word(ys, j)
+                    c += word(rs, j - 1) - word(shape, j) * word(rs, j)
                     j -= 1
             for i in range(count_pixels, count_pixels + 16):  # the last one is done once more, to the same
-                px[i], py[i], pr[i] = px[i - 1], py[i - 1], pr[i - 1]
+                put(px, i, word(px, i - 1))
+                put(py, i, word(py, i - 1))
+                put(pr, i, word(pr, i - 1))
             for group in range(some_groups, min(some_groups + together, group_last)):
                 for k in range(0, terms, some):
                     count = min(some, terms - k)
@@ -106,26 +111,26 @@ def _sums(
                         left = outputs - done
                         vectors = min(MOST, -(-left // lanes))
                         row = vectors * WIDTH
-                        xg, oa = x + group * steps[0], aoff + 8 * k
-                        wg = w + group * steps[1] + done * size * terms + k * row
+                        xg, oa = x + group * word(steps, 0), off + 8 * k
+                        wg = w + group * word(steps, 1) + done * size * terms + k * row
                         if apart:
                             if (done - begin) % (WIDE * MOST * lanes) == 0:
                                 packed = done
                                 _pack(
                                     item, size, done, min(done + WIDE * MOST * lanes, end), outputs,
-                                    w + group * steps[1] + k * apart, apart, panel, count,
+                                    w + group * word(steps, 1) + k * apart, apart, panel, count,
                                 )  # fmt: skip
                             wg = panel + (done - packed) * size * count
-                        sg = start + group * steps[2] + done * size
-                        yg = y + group * steps[3] + done * size
+                        sg = start + group * word(steps, 2) + done * size
+                        yg = y + group * word(steps, 3) + done * size
                         rg = 0
                         if r != 0:
-                            rg = r + group * steps[4] + done * size
-                        apx, apy, apr = px.ctypes.data, py.ctypes.data, pr.ctypes.data
+                            rg = r + group * word(steps, 4) + done * size
+                        before = pr
                         if again:
-                            sg, rg, apr = nothing, yg, apy
+                            sg, rg, before = nothing, yg, py
                         _band(
-                            item, vectors, count_pixels, xg, apx, oa, count, wg, sg, yg, apy, rg, apr, left, lo, hi
+                            item, vectors, count_pixels, xg, px, oa, count, wg, sg, yg, py, rg, before, left, lo, hi
                         )  # fmt: skip
                         done += vectors * lanes
     own[0] = 0  # it is alive until here
@@ -189,23 +194,12 @@ def _band(item, vectors, pixels, x, px, off, count, w, start, y, py, r, pr, left
         # fmt: on
 
 
-@njit(nogil=True, cache=True)
-def _sums_led(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_sums, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
-
-
-@inner
-def _packed(first, last, item, size, groups, terms, outputs, w, group_step, apart, rows, step):
+@Kernel
+def _packed(job, first, last, item):
+    size, groups, terms, outputs, w, group_step, apart, rows, step = words(job, 1, 9)
     for group in range(groups):
         at = rows + group * step + first * size * terms
         _pack(item, size, first, last, outputs, w + group * group_step, apart, at, terms)
-
-
-@njit(nogil=True, cache=True)
-def _packed_led(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_packed, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
 
 
 def packed_rows(w: Array, *, keep: bool = True) -> Array:
@@ -224,9 +218,8 @@ def packed_rows(w: Array, *, keep: bool = True) -> Array:
         return rows
     if w.strides[-1] != w.itemsize:
         w = np.ascontiguousarray(w)
-    shared(_packed_led, width, PACKED * w.size, block, (
-        w.dtype.type(0), w.itemsize, groups, terms, outputs, address(w), *w.strides[:2], address(rows),
-        rows.strides[0],
+    shared(_packed, (w.dtype.type(0),), width, PACKED * w.size, block, (
+        w.itemsize, groups, terms, outputs, address(w), *w.strides[:2], address(rows), rows.strides[0],
     ))  # fmt: skip
     return rows
 
@@ -250,17 +243,18 @@ class Steps(NamedTuple):
 class _Tables(NamedTuple):
     """The same as compiled code wants it."""
 
-    shape: Array
-    x: Array
-    off: Array
-    y: Array
-    residual: Array
-    groups: Array
+    words: tuple[int, ...]  # rank, terms, then addresses
+    x: int
+    off: int
+    y: int
+    residual: int
+    groups: int
     pixels: int
     work: int
     split: int  # what large work is cut along,
     size: int  # how long that is,
     unit: int  # and in what it is cut
+    held: tuple[Array, ...]
 
 
 @lru_cache(maxsize=4096)
@@ -268,19 +262,21 @@ def _tables(steps: Steps) -> _Tables:
     taps = (
         sum(t * s for t, s in zip(tap, steps.taps, strict=True)) for tap in product(*map(range, steps.window))
     )
-    off = table(tuple(tap + c * steps.size for tap in taps for c in range(steps.inner)))
+    off = tuple(tap + c * steps.size for tap in taps for c in range(steps.inner))
     pixels = prod(steps.shape)
-    shape, x, y, residual, groups = map(table, steps[:5])
+    held, places = zip(*map(table_at, (*steps[:5], off)), strict=True)
+    shape, x, y, residual, groups, offsets = places
     return _Tables(
-        shape,
+        (len(steps.shape), len(off), shape),
         x,
-        off,
+        offsets,
         y,
         residual,
         groups,
         pixels,
         pixels * len(off) * steps.outputs * steps.groups_count,
         *_split(pixels, len(off), steps),
+        held,
     )
 
 
@@ -299,13 +295,12 @@ def sums(x: Array, w: Array, y: Array, steps: Steps, finish: Finish = PLAIN) -> 
     dtype, t = y.dtype, _tables(steps)
     count = steps.outputs * (steps.groups_count if steps.groups[2] else 1)
     (_start, begins), (_zeros, nothing) = beginning(bias, count, dtype), zeros(0, dtype)
-    item, least, most = numbers(dtype, float("-inf"), float("inf"))
-    _, lowest, highest = numbers(dtype, low, high)
+    items, endless = bounds(dtype, float("-inf"), float("inf"))
+    _, within = bounds(dtype, low, high)
     r, apart = 0 if residual is None else address(residual), w.strides[1] if w.ndim == 3 else 0
-    shared(_sums_led, t.size, t.work, t.unit, (
-        item, steps.size, t.split, t.pixels, steps.groups_count, t.shape, address(x), t.x, t.off, address(w), apart,
-        begins, nothing, address(y), t.y, r, t.residual, t.groups, steps.outputs, lowest, highest, least, most,
-        CHUNK, BAND,
+    shared(sums_of, items, t.size, t.work, t.unit, (
+        t.pixels, address(x), address(y), steps.size, t.split, steps.groups_count, *t.words, t.x, t.off, address(w),
+        apart, begins, nothing, t.y, r, t.residual, t.groups, steps.outputs, CHUNK, *within, *endless,
     ))  # fmt: skip
 
 

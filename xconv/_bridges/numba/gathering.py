@@ -7,41 +7,49 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from xconv._borders import boundary
 from xconv._bridges.numba.arrays import Array, address, inner, table
-from xconv._bridges.numba.crew import lead, piece
+from xconv._bridges.numba.kernels import Kernel, number, put, stack, word, word_of, words
 from xconv._bridges.numba.rows import fill_rows, halves, move_number, move_rows
 from xconv._bridges.numba.sharing import TAP, shared
 from xconv._bridges.numba.turns import WOVEN, turn, weave
 from xconv._bridges.numba.vectors import WIDTH
 
+RUN = 6  # words
+LINES = 8  # words that hold a vector
 AT_ONCE = 2**18  # bytes of a turned result that are written piece by piece
 
 
 @inner
-def _runs_of(row, old, new, step, channels, side_by_side):
+def _runs_of(row, pixels, old, new, step, channels, side_by_side, runs):
     """A row of pixels as runs: whether they are fill, where they begin in x and y, how far from one to the next in x.
 
-    Then rows, and numbers in each: pixels with nothing between them are one row.
+    Then rows, and numbers in each: pixels with nothing between them are one row. How many runs there are.
     """
-    runs = [(False, 0, 0, 0, 0, 0)]
-    runs.clear()
-    begin = 0
-    while begin < len(row):
-        first, end, by = row[begin], begin + 1, 1
+    begin, made = 0, runs
+    while begin < pixels:
+        first, end, by = word(row, begin), begin + 1, 1
         fill = first < 0
-        if end < len(row) and row[end] >= 0:
-            by = row[end] - first
-        while end < len(row) and (row[end] < 0) == fill and (fill or row[end] == first + by * (end - begin)):
+        if end < pixels and word(row, end) >= 0:
+            by = word(row, end) - first
+        while (
+            end < pixels
+            and (word(row, end) < 0) == fill
+            and (fill or word(row, end) == first + by * (end - begin))
+        ):
             end += 1
         rows, count = end - begin, channels
         if side_by_side and (fill or by * step == channels * old):
             rows, count = 1, rows * channels
-        runs.append((fill, first * step, begin * channels * new, by * step, rows, count))
-        begin = end
-    return runs
+        put(made, 0, fill)
+        put(made, 1, first * step)
+        put(made, 2, begin * channels * new)
+        put(made, 3, by * step)
+        put(made, 4, rows)
+        put(made, 5, count)
+        begin, made = end, made + 8 * RUN
+    return (made - runs) // (8 * RUN)
 
 
 @inner
@@ -63,23 +71,24 @@ def _channels_apart(old, new, before, after, x, by, away, y, pixel, pixels, chan
                 move_number(old, new, x + p * by + c * away, y + p * pixel + c * after)
 
 
-@inner
-def _gathered(
-    begin, end, old, new, before, after, shape, steps, x, first, second, third, fill, y, at_once
-):  # fmt: skip
+@Kernel
+def _gathered(job, begin, end, old, new):
     """Lines ``begin`` to ``end`` of y; ``shape`` is its own, of three spatial axes, ``steps`` are the bytes in x."""
+    before, after, x, y, first, second, third, at_once = words(job, 1, 8)
+    shape, steps, fill = words(job, 9, 5), words(job, 14, 5), number(job, 19, new)
     channels, away, pixel, lanes = shape[4], steps[4], shape[4] * after, WIDTH // after
-    dump = np.empty(lanes, np.float64)
-    nowhere = dump.ctypes.data
+    nowhere = stack(LINES)
     side_by_side = away == before or channels == 1
     some = channels if side_by_side or channels <= WOVEN else lanes
     line = shape[3] * pixel
     lines = max(at_once // line, 1)
-    runs = _runs_of(third, before, after, steps[3], channels, side_by_side)
+    table = np.empty(RUN * shape[3], np.int64)
+    runs = table.ctypes.data
+    count_runs = _runs_of(third, shape[3], before, after, steps[3], channels, side_by_side, runs)
     while begin < end:
         plane, of_plane = begin // shape[2], begin % shape[2]
         sample, i = plane // shape[1], plane % shape[1]
-        base = x + sample * steps[0] + first[i] * steps[1]
+        base = x + sample * steps[0] + word(first, i) * steps[1]
         out = y + plane * shape[2] * line
         stop = min(of_plane + end - begin, shape[2])
         begin += stop - of_plane
@@ -87,16 +96,16 @@ def _gathered(
             for channel in range(0, channels, some):
                 left = min(some, channels - channel)
                 for j in range(start, min(start + lines, stop)):
-                    if first[i] < 0 or second[j] < 0:
+                    if word(first, i) < 0 or word(second, j) < 0:
                         if channel == 0:
                             fill_rows(fill, out + j * line, 0, 1, line // after)
                         continue
                     source, target = (
-                        base + second[j] * steps[2] + channel * away,
+                        base + word(second, j) * steps[2] + channel * away,
                         out + j * line + channel * after,
                     )
-                    for run in range(len(runs)):
-                        empty, a, b, by, rows, count = runs[run]
+                    for run in range(count_runs):
+                        empty, a, b, by, rows, count = words(runs + 8 * RUN * run, 0, 6)
                         a, b = source + a, target + b
                         if empty:
                             fill_rows(fill, b, pixel, rows, count if side_by_side else left)
@@ -106,13 +115,7 @@ def _gathered(
                             _channels_apart(
                                 old, new, before, after, a, by, away, b, pixel, rows, left, lanes, nowhere
                             )
-    dump[0] = 0  # it is alive until here
-
-
-@njit(nogil=True, cache=True)
-def _gathered_led(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_gathered, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
+    table[0] = 0  # it is alive until here
 
 
 def can_gather(x: Any, y: Any) -> bool:
@@ -156,13 +159,13 @@ def five(values: tuple[int, ...], missing: int) -> tuple[int, ...]:
 def gathered(x: Array, maps: tuple[Array, ...], fill: float, y: Array) -> Array:
     """Copy x[n, maps[0][i], .., c], or ``fill`` where a map says -1, of x (N, *n, C) to y (N, *m, C), contiguous."""
     if y.size:
-        steps, shape, value = table(five(x.strides, 0)), table(five(y.shape, 1)), y.dtype.type(fill)
-        first, second, third = _ONES[len(maps) :] + maps
+        shape, value = five(y.shape, 1), y.dtype.type(fill)
+        places = map(address, _ONES[len(maps) :] + maps)
         shared(
-            _gathered_led, prod(five(y.shape, 1)[:3]), TAP * y.size, 1,
+            _gathered, (_number(x.dtype), value), prod(shape[:3]), TAP * y.size, 1,
             (
-                _number(x.dtype), value, x.itemsize, y.itemsize, shape, steps, address(x), first, second, third,
-                value, address(y), AT_ONCE,
+                x.itemsize, y.itemsize, address(x), address(y), *places, AT_ONCE, *shape, *five(x.strides, 0),
+                word_of(value),
             ),
         )  # fmt: skip
     return y

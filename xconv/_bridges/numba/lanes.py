@@ -8,11 +8,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numba.extending import intrinsic
 
-from xconv._bridges.numba.arrays import Array, address, beginning, inner, numbers
-from xconv._bridges.numba.crew import lead, piece_of
+from xconv._bridges.numba.arrays import Array, address, beginning, bounds
+from xconv._bridges.numba.kernels import Kernel, number, put, word, words
 from xconv._bridges.numba.maxima import first_maximum
 from xconv._bridges.numba.reductions import MAX, MIN, PIXELS, PRODUCTS, SUM, reduce_rows
 from xconv._bridges.numba.sharing import TAP, shared
@@ -28,36 +26,38 @@ CHUNK = 2**15  # bytes of weights that are gone through for all pixels before th
 OWN = frozenset({(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)})
 
 
-def _named(name: str, how: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Compile a function under a name of its own: code found on disk is linked by names, whatever else has it."""
+def _named(name: str) -> Callable[[Any], Any]:
+    """Give a function a name of its own: code found on disk is linked by names, whatever else has it."""
 
-    def compiled(function: Any) -> Any:
+    def named(function: Any) -> Any:
         function.__name__ = function.__qualname__ = name
-        return how(function)
+        return function
 
-    return compiled
+    return named
 
 
 @lru_cache(maxsize=64)
-def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
+def _reducer(kind: int, window: int, stride: int) -> Kernel:
     """Compiled for rows of ``window`` taps whose windows are ``stride`` apart; with (1, 1) every tap is a row."""
 
-    @_named(f"reduce_{kind}_{window}_{stride}", inner)
-    def reduce(
-        first, last, item, size, shape, x, xs, w, start, next_start, nothing, y, ys, r, rs, channels, chunk, low, high
-    ):  # fmt: skip
-        windows, strides, dilations, lows, sizes, outputs = shape
+    @_named(f"reduce_{kind}_{window}_{stride}")
+    def reduce(job, first, last, item):
+        size, x, w, start, next_start, nothing, y, r, channels, chunk = words(job, 1, 10)
+        windows, strides, dilations = words(job, 11, 3), words(job, 14, 3), words(job, 17, 3)
+        lows, sizes, outputs = words(job, 20, 3), words(job, 23, 3), words(job, 26, 3)
+        xs, ys, rs = words(job, 29, 4), words(job, 33, 4), words(job, 37, 4)
+        low, high = number(job, 41, item), number(job, 42, item)
         along = 1 if window > 1 else windows[2]  # rows in a row of the window
         step = xs[3] if window > 1 else xs[3] * strides[2]
-        most = windows[0] * windows[1] * along
-        off, woff = np.empty(max(most, 1), np.int64), np.empty(max(most, 1), np.int64)
-        everywhere, inside = np.empty((max(most, 1), 2), np.int64), np.empty((max(most, 1), 2), np.int64)
-        for t in range(most):  # loops, because numba is slow to begin with expressions of arrays
-            everywhere[t, 0], everywhere[t, 1] = 0, 2**62
+        most = max(windows[0] * windows[1] * along, 1)
+        table = np.empty(6 * most, np.int64)
+        off = table.ctypes.data
+        woff, everywhere, inside = off + 8 * most, off + 16 * most, off + 32 * most
+        for t in range(most):
+            put(everywhere, 2 * t, 0)
+            put(everywhere, 2 * t + 1, 2**62)
         reach = (PIXELS - 1) * strides[2] + (windows[2] - 1) * dilations[2]
-        steps = np.empty(3, np.int64)
-        for axis in range(3):
-            steps[axis] = dilations[axis] * xs[axis + 1]
+        steps = (dilations[0] * xs[1], dilations[1] * xs[2], dilations[2] * xs[3])
         lanes = WIDTH // size
         for begin in range(0, channels, chunk):
             end = min(begin + chunk, channels)
@@ -73,7 +73,7 @@ def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
                     seen = (planes, rows)
                     count = place_taps(planes, rows, along, windows, steps, off, woff)
                     for t in range(count):
-                        woff[t] *= channels * size
+                        put(woff, t, word(woff, t) * channels * size)
                 at = x + sample * xs[0] + i * xs[1] + j * xs[2]
                 to = y + sample * ys[0] + o * ys[1] + p * ys[2]
                 beside = r + sample * rs[0] + o * rs[1] + p * rs[2]
@@ -81,48 +81,33 @@ def _reducer(kind: int, window: int, stride: int) -> Callable[..., None]:
                     k = q * strides[2] - lows[2]
                     some = min(outputs[2] - q, PIXELS)
                     edge = some < PIXELS or k < 0 or k + reach >= sizes[2] or count == 0
-                    table = everywhere.ctypes.data
+                    bounds = everywhere
                     if edge:
-                        table = inside.ctypes.data
+                        bounds = inside
                         for t in range(count):
                             if window > 1:
-                                inside[t, 0], inside[t, 1] = met(
-                                    k, 1, (some - 1) * strides[2] + window, sizes[2]
-                                )
+                                left, right = met(k, 1, (some - 1) * strides[2] + window, sizes[2])
                             else:
-                                u = k + t % along * dilations[2]
-                                inside[t, 0], inside[t, 1] = met(u, strides[2], some, sizes[2])
+                                left, right = met(k + t % along * dilations[2], strides[2], some, sizes[2])
+                            put(inside, 2 * t, left)
+                            put(inside, 2 * t + 1, right)
                         if count == 0:  # one row of nothing
-                            off[0], woff[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
+                            put(off, 0, 0)
+                            put(woff, 0, 0)
+                            put(inside, 0, 0)
+                            put(inside, 1, 0)
                     for c in range(begin, end, lanes):
                         d = c * size
                         reduce_rows(
-                            kind, window, stride, item, at + k * xs[3] + d, step, off.ctypes.data,
-                            max(count, 1), edge, table, nothing, w + d, woff.ctypes.data, channels * size,
+                            kind, window, stride, item, at + k * xs[3] + d, step, off,
+                            max(count, 1), edge, bounds, nothing, w + d, woff, channels * size,
                             start + c * next_start, to + q * ys[3] + d, ys[3], some,
                             0 if r == 0 else beside + q * rs[3] + d, rs[3], channels - c, low, high,
                         )  # fmt: skip
 
-    made: Callable[..., None] = reduce
-    return made
+        table[0] = 0  # it is alive until here
 
-
-@intrinsic(prefer_literal=True)
-def _piece(context, kind, window, stride, arguments):
-    kernel = _reducer(kind.literal_value, window.literal_value, stride.literal_value)
-    return piece_of(context, kernel, arguments, kind, window, stride)
-
-
-@lru_cache(maxsize=64)
-def _reducing(kind: int, window: int, stride: int) -> Callable[..., None]:
-    """The same, led."""
-
-    @_named(f"led_{kind}_{window}_{stride}", njit(nogil=True, cache=True))
-    def led(crew, size, count, unit, helpers, *arguments):
-        function, job = _piece(kind, window, stride, arguments)
-        lead(crew, size, count, unit, helpers, function, job)
-
-    return led
+    return Kernel(reduce)
 
 
 def _own(axis: Axis) -> tuple[int, int]:
@@ -142,21 +127,17 @@ def depthwise(x: Array, w: Array, axes: tuple[Axis, ...], y: Array, finish: Fini
     if channels != x.shape[-1]:
         x = np.repeat(x, channels // x.shape[-1], axis=-1)
     w, lanes = np.ascontiguousarray(w), WIDTH // size
-    item, low, high = numbers(y.dtype, finish.low, finish.high)
+    items, within = bounds(y.dtype, finish.low, finish.high)
     (_start, sa), (_kept, nothing) = beginning(finish.bias, channels, y.dtype), padding(0.0, y.dtype)
     chunk = max(CHUNK // (len(w) * WIDTH), 1) * lanes
-    reduce, shape, xs, ys = (
-        _reducing(PRODUCTS, *_own(axes[-1])),
-        geometry(axes),
-        byte_steps(x.strides),
-        byte_steps(y.strides),
-    )
-    rs = ys if r is None else byte_steps(r.strides)
-    xa, wa, ya, ra = address(x), address(w), address(y), 0 if r is None else address(r)
-
+    ys = byte_steps(y.strides)
     shared(
-        reduce, prod(y.shape[:-2]), TAP // 2 * y.size * len(w), 1,
-        (item, size, shape, xa, xs, wa, sa, size, nothing, ya, ys, ra, rs, channels, chunk, low, high),
+        _reducer(PRODUCTS, *_own(axes[-1])), items, prod(y.shape[:-2]), TAP // 2 * y.size * len(w), 1,
+        (
+            size, address(x), address(w), sa, size, nothing, address(y), 0 if r is None else address(r), channels,
+            chunk, *geometry(axes), *byte_steps(x.strides), *ys, *(ys if r is None else byte_steps(r.strides)),
+            *within,
+        ),
     )  # fmt: skip
     return y
 
@@ -169,21 +150,13 @@ def running(x: Array, axes: tuple[Axis, ...], reduction: str, y: Array) -> Array
     if not y.size:
         return y
     kind, value = _KINDS[reduction]
-    item, low, high = numbers(y.dtype, float("-inf"), float("inf"))
-    (_kept, nothing), ys = padding(value, y.dtype), byte_steps(y.strides)
-    reduce, shape, xs, xa, ya = (
-        _reducing(kind, *_own(axes[-1])),
-        geometry(axes),
-        byte_steps(x.strides),
-        address(x),
-        address(y),
-    )
-    channels = y.shape[-1]
-
+    items, endless = bounds(y.dtype, float("-inf"), float("inf"))
+    (_kept, nothing), ys, channels = padding(value, y.dtype), byte_steps(y.strides), y.shape[-1]
     shared(
-        reduce, prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes), 1,
+        _reducer(kind, *_own(axes[-1])), items, prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes), 1,
         (
-            item, y.itemsize, shape, xa, xs, 0, nothing, 0, nothing, ya, ys, 0, ys, channels, channels, low, high,
+            y.itemsize, address(x), 0, nothing, 0, nothing, address(y), 0, channels, channels, *geometry(axes),
+            *byte_steps(x.strides), *ys, *ys, *endless,
         ),
     )  # fmt: skip
     return y

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xconv._bridges.numba.arrays import Array, address, inner, numbers, table
-from xconv._bridges.numba.crew import lead, piece
+from xconv._bridges.numba.arrays import Array, address
+from xconv._bridges.numba.kernels import Kernel, put, stack, words
 from xconv._bridges.numba.reductions import PIXELS
 from xconv._bridges.numba.sharing import TAP, shared
 from xconv._bridges.numba.taps import byte_steps, geometry, met, padding, place_taps, three
@@ -100,27 +100,28 @@ def _first_maxima(
     return types.void(item, *(types.int64,) * 17), generate
 
 
-@inner
-def _maxima(start_row, end_row, item, size, shape, whole, x, xs, nothing, y, ys, to, tos, channels):
-    """``whole`` is where the first window begins in the whole input, how far apart positions are, and its sizes.
+@Kernel
+def _maxima(job, start_row, end_row, item):
+    """The whole input is known by where the first window begins, how far apart positions are, and its sizes.
 
     Padding that was written out is part of x, but nothing above it stands in the whole input only.
     """
-    windows, strides, dilations, lows, sizes, outputs = shape
-    first, worth, entire = whole
+    size, x, nothing, y, to, channels = words(job, 1, 6)
+    windows, strides, dilations = words(job, 7, 3), words(job, 10, 3), words(job, 13, 3)
+    lows, sizes, outputs = words(job, 16, 3), words(job, 19, 3), words(job, 22, 3)
+    xs, ys, tos = words(job, 25, 4), words(job, 29, 4), words(job, 33, 4)
+    first, worth, entire = words(job, 37, 3), words(job, 40, 3), words(job, 43, 3)
     most = max(windows[0] * windows[1] * windows[2], 1)
-    off, rise, start = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(PIXELS, np.int64)
-    everywhere, inside, number = (
-        np.empty((most, 2), np.int64),
-        np.empty((most, 2), np.int64),
-        np.empty(most, np.int64),
-    )
-    for t in range(most):  # loops, because numba is slow to begin with expressions of arrays
-        everywhere[t, 0], everywhere[t, 1] = 0, 2**62
+    table = np.empty(7 * most, np.int64)
+    off, start = table.ctypes.data, stack(PIXELS)
+    rise, number, everywhere, inside = off + 8 * most, off + 16 * most, off + 24 * most, off + 40 * most
+    for t in range(most):
+        put(everywhere, 2 * t, 0)
+        put(everywhere, 2 * t + 1, 2**62)
     reach = (PIXELS - 1) * strides[2] + (windows[2] - 1) * dilations[2]
-    steps, rises, lanes = np.empty(3, np.int64), np.empty(3, np.int64), WIDTH // size
-    for axis in range(3):
-        steps[axis], rises[axis] = dilations[axis] * xs[axis + 1], dilations[axis] * worth[axis]
+    lanes = WIDTH // size
+    steps = (dilations[0] * xs[1], dilations[1] * xs[2], dilations[2] * xs[3])
+    rises = (dilations[0] * worth[0], dilations[1] * worth[1], dilations[2] * worth[2])
     seen, count = ((-1, -1), (-1, -1)), 0
     for row in range(start_row, end_row):
         p, rest = row % outputs[1], row // outputs[1]
@@ -143,31 +144,31 @@ def _maxima(start_row, end_row, item, size, shape, whole, x, xs, nothing, y, ys,
             k = q * strides[2] - lows[2]
             some = min(outputs[2] - q, PIXELS)
             edge = some < PIXELS or k < 0 or k + reach >= sizes[2] or count == 0
-            bounds = everywhere.ctypes.data
+            bounds = everywhere
             for t in range(PIXELS):
                 before = met(first[2] + (q + t) * strides[2], dilations[2], windows[2], entire[2])
-                start[t] = above + before[0] * rises[2]
+                put(start, t, above + before[0] * rises[2])
             if edge:
-                bounds = inside.ctypes.data
+                bounds = inside
                 for t in range(count):
                     u = k + t % windows[2] * dilations[2]
-                    inside[t, 0], inside[t, 1] = met(u, strides[2], some, sizes[2])
+                    begin, end = met(u, strides[2], some, sizes[2])
+                    put(inside, 2 * t, begin)
+                    put(inside, 2 * t + 1, end)
                 if count == 0:  # one tap of nothing
-                    off[0], rise[0], inside[0, 0], inside[0, 1] = 0, 0, 0, 0
+                    put(off, 0, 0)
+                    put(rise, 0, 0)
+                    put(inside, 0, 0)
+                    put(inside, 1, 0)
             for c in range(0, channels, lanes):
                 d = c * size
                 _first_maxima(
-                    item, at + k * xs[3] + d, xs[3] * strides[2], off.ctypes.data, rise.ctypes.data,
-                    max(count, 1), edge, bounds, nothing, start.ctypes.data,
+                    item, at + k * xs[3] + d, xs[3] * strides[2], off, rise,
+                    max(count, 1), edge, bounds, nothing, start,
                     base + first[2] + q * strides[2], strides[2], values + q * ys[3] + d, ys[3],
                     places + q * tos[3] + 8 * c, tos[3], some, channels - c,
                 )  # fmt: skip
-
-
-@njit(nogil=True, cache=True)
-def _maxima_led(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_maxima, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
+    table[0] = 0  # it is alive until here
 
 
 def first_maximum(
@@ -181,22 +182,16 @@ def first_maximum(
     """
     if not y.size:
         return y, indices
-    item, *_ = numbers(y.dtype, float("-inf"), float("inf"))
     _kept, nothing = padding(float("-inf"), y.dtype)
     every = three(whole)
     first = (o * a.stride - a.low for o, a in zip((*(0,) * (3 - len(whole)), *origin), every, strict=True))
     worth = (prod(a.size for a in every[i + 1 :]) for i in range(3))
-    place = table((*first, *worth, *(a.size for a in every))).reshape(3, 3)
-    shape, xs, ys, to = (
-        geometry(axes),
-        byte_steps(x.strides),
-        byte_steps(y.strides),
-        byte_steps(indices.strides),
-    )
-    xa, ya, ia = address(x), address(y), address(indices)
-
     shared(
-        _maxima_led, prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes), 1,
-        (item, y.itemsize, shape, place, xa, xs, nothing, ya, ys, ia, to, y.shape[-1]),
+        _maxima, (y.dtype.type(0),), prod(y.shape[:-2]), TAP * y.size * prod(a.window for a in axes), 1,
+        (
+            y.itemsize, address(x), nothing, address(y), address(indices), y.shape[-1], *geometry(axes),
+            *byte_steps(x.strides), *byte_steps(y.strides), *byte_steps(indices.strides), *first, *worth,
+            *(a.size for a in every),
+        ),
     )  # fmt: skip
     return y, indices

@@ -74,17 +74,6 @@ def vectors_of(b: Any, m: Lanes, count: Any, body: Callable[[Any, Any | None], N
 
 
 @intrinsic
-def word(context, table, index):
-    """A 64-bit integer of the table at an address."""
-
-    def generate(context, b, signature, arguments):
-        table, index = arguments
-        return b.load(b.gep(b.inttoptr(table, I64.as_pointer()), [index]))
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic
 def move_number(context, old, new, x, y):
     """One number at ``x``, converted, to ``y``. ``old`` and ``new`` are any numbers of the types."""
 

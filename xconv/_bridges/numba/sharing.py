@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from xconv._bridges.numba.crew import run
+from xconv._bridges.numba.kernels import Kernel, Number, job
 from xconv._config import settings
 from xconv._machine import cores
 from xconv._scratch import in_tiles
@@ -24,12 +22,21 @@ def is_large(multiplications: int) -> bool:
 
 
 def shared(
-    work: Callable[..., None], size: int, multiplications: int, unit: int, arguments: tuple[Any, ...]
+    kernel: Kernel,
+    items: tuple[Number, ...],
+    size: int,
+    multiplications: int,
+    unit: int,
+    words: tuple[int, ...],
 ) -> None:
-    """Work that is led (see `crew.lead`) for all of ``size``: whole, or in pieces that the threads share."""
+    """A kernel for all of ``size``: whole, or in pieces that the threads share.
+
+    The caller holds what addresses among the words stand for.
+    """
     count, helpers = 1, 0
     if size > unit and is_large(multiplications):
         helpers = (settings().threads or cores()) - 1
         pieces = max(min(multiplications // PIECE, SOME), multiplications // LONG, 2)
         count = min(pieces, MOST, -(-size // unit))
-    run(work, size, count, unit, helpers, arguments)
+    _held, at = job(words)
+    run(kernel.code(*items), size, count, unit, helpers, at)

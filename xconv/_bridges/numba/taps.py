@@ -7,12 +7,14 @@ sizes and outputs of all three.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from xconv._bridges.numba.arrays import Array, address, inner, table
+from xconv._bridges.numba.arrays import Array, address, inner
+from xconv._bridges.numba.kernels import put
 from xconv._bridges.numba.vectors import WIDTH
 from xconv._geometry import Axis
 
@@ -29,16 +31,16 @@ def three(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
 
 
 @lru_cache(maxsize=1024)
-def geometry(axes: tuple[Axis, ...]) -> Array:
-    """What compiled code knows of axes."""
+def geometry(axes: tuple[Axis, ...]) -> tuple[int, ...]:
+    """What compiled code knows of axes: three of each."""
     rows = ((a.window, a.stride, a.dilation, a.low, a.size, a.output) for a in three(axes))
-    return np.array(tuple(zip(*rows, strict=True)), np.int64)
+    return tuple(chain(*zip(*rows, strict=True)))
 
 
 @lru_cache(maxsize=1024)
-def byte_steps(strides: tuple[int, ...]) -> Array:
+def byte_steps(strides: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of (N, *n, C), without the last, as if there were three spatial axes."""
-    return table((strides[0], *(0,) * (5 - len(strides)), *strides[1:-1]))
+    return (strides[0], *(0,) * (5 - len(strides)), *strides[1:-1])
 
 
 @lru_cache(maxsize=16)
@@ -69,7 +71,7 @@ def place_taps(planes, rows, columns, windows, steps, off, number):
     for i in range(planes[0], planes[1]):
         for j in range(rows[0], rows[1]):
             for k in range(columns):
-                off[count] = i * steps[0] + j * steps[1] + k * steps[2]
-                number[count] = (i * windows[1] + j) * windows[2] + k
+                put(off, count, i * steps[0] + j * steps[1] + k * steps[2])
+                put(number, count, (i * windows[1] + j) * windows[2] + k)
                 count += 1
     return count

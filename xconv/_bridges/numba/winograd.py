@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from xconv._bridges.numba.arrays import Array, address, beginning, inner, numbers, table, zeros
-from xconv._bridges.numba.crew import add, lead, piece
-from xconv._bridges.numba.direct import BAND, CHUNK, MANY, Steps, _sums, sums
+from xconv._bridges.numba.arrays import Array, address, beginning, bounds, inner, table_at, zeros
+from xconv._bridges.numba.crew import add
+from xconv._bridges.numba.direct import CHUNK, MANY, PIXELS, Steps, sums, sums_of
+from xconv._bridges.numba.kernels import Kernel, call, job, number, put, stack, word, words
 from xconv._bridges.numba.sharing import shared
 from xconv._bridges.numba.transforms import from_points, kernel_to_points, to_points
 from xconv._bridges.numba.vectors import MOST, WIDTH
@@ -29,12 +29,15 @@ BLOCK = 96  # tiles that go from one end to the other together on each core, at 
 ROOM = 2**25  # and bytes for all of those
 UNKNOWN = 2**19  # bytes of a cache that nobody knows
 TILE = 4  # multiplications that take as long as the transform of one number of a tile
+INPUTS, SUMS, OUTPUTS = 22, 26, 27  # words of the jobs
 KERNEL = 70  # multiplications that take as long as the transform of one kernel
 
 
-@inner
-def _kernels(first, last, item, size, m, taps, channels, outputs, w, ws, u, step):
+@Kernel
+def _kernels(job, first, last, item):
     """Outputs ``first`` to ``last`` of kernels (T, 3, 3, C, O), as `packed_rows` would lay out points (P, T C, O)."""
+    size, m, taps, channels, outputs, w, u, step = words(job, 1, 8)
+    ws = words(job, 9, 4)
     lanes, terms = WIDTH // size, taps * channels
     width = (outputs + lanes - 1) // lanes * lanes
     for begin in range(first, last, MOST * lanes):
@@ -50,12 +53,6 @@ def _kernels(first, last, item, size, m, taps, channels, outputs, w, ws, u, step
                     kernel_to_points(2, item, of + o * size, ws[1], ws[2], to, step, outputs - o)
 
 
-@njit(nogil=True, cache=True)
-def _kernels_led(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_kernels, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
-
-
 def winograd_kernel(w: Array, m: int) -> Array:
     """Kernels (3, 3, C, O), or with any axes before, transformed and packed: (points, T C * O')."""
     *before, _, _, channels, outputs = w.shape
@@ -63,21 +60,20 @@ def winograd_kernel(w: Array, m: int) -> Array:
     lanes, points = WIDTH // w.itemsize, (m + 2) ** 2
     row = w.shape[0] * channels * (-(-outputs // lanes) * lanes)
     u = aligned(points * row, w.dtype).reshape(points, row)
-    item, *_ = numbers(w.dtype, 0.0, 0.0)
-    taps, wa, ws, ua = w.shape[0], address(w), table(w.strides[:-1]), address(u)
-
     shared(
-        _kernels_led, row // (taps * channels), KERNEL * taps * channels * outputs, MOST * lanes,
-        (item, w.itemsize, m, taps, channels, outputs, wa, ws, ua, u.strides[0]),
+        _kernels, (w.dtype.type(0),), row // (w.shape[0] * channels), KERNEL * w.shape[0] * channels * outputs,
+        MOST * lanes,
+        (w.itemsize, m, w.shape[0], channels, outputs, address(w), address(u), u.strides[0], *w.strides[:-1]),
     )  # fmt: skip
     return u
 
 
-@inner
-def _inputs(first, last, item, size, m, counts, x, xs, sizes, lows, channels, nothing, v, step):
+@Kernel
+def _inputs(job, first, last, item):
     """Tiles ``first`` to ``last``, of (N, D, rows of tiles, tiles in a row)."""
-    n, lanes = m + 2, WIDTH // size
-    places = np.empty(36, np.int64)
+    v, size, m, x, channels, nothing, step = words(job, 1, 7)
+    counts, xs, sizes, lows = words(job, 8, 4), words(job, 12, 4), words(job, 16, 3), words(job, 19, 3)
+    n, lanes, places = m + 2, WIDTH // size, stack(36)
     for tile in range(first, last):
         column, rest = tile % counts[3], tile // counts[3]
         row, rest = rest % counts[2], rest // counts[2]
@@ -89,35 +85,28 @@ def _inputs(first, last, item, size, m, counts, x, xs, sizes, lows, channels, no
             for j in range(n):
                 w = column * m + j - lows[2]
                 if inside and 0 <= h < sizes[1] and 0 <= w < sizes[2]:
-                    places[i * n + j] = base + h * xs[2] + w * xs[3]
+                    put(places, i * n + j, base + h * xs[2] + w * xs[3])
                 else:
-                    places[i * n + j] = nothing
+                    put(places, i * n + j, nothing)
         at = v + tile * channels * size
         if m == 4:
             for c in range(0, channels, lanes):
-                to_points(4, item, places.ctypes.data, c * size, at + c * size, step, channels - c)
+                to_points(4, item, places, c * size, at + c * size, step, channels - c)
         else:
             for c in range(0, channels, lanes):
-                to_points(2, item, places.ctypes.data, c * size, at + c * size, step, channels - c)
+                to_points(2, item, places, c * size, at + c * size, step, channels - c)
 
 
-@njit(nogil=True, cache=True)
-def _inputs_led(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_inputs, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
-
-
-@inner
-def _outputs(
-    first, last, item, size, m, counts, p, step, start, r, rs, nothing, y, ys, sizes, channels, dump, low,
-    high
-):  # fmt: skip
+@Kernel
+def _outputs(job, first, last, item):
     """The other way."""
-    lanes = WIDTH // size
-    places, residuals = np.empty(16, np.int64), np.empty(16, np.int64)
+    p, dump, size, m, step, start, r, nothing, y, channels = words(job, 1, 10)
+    counts, rs, ys, sizes = words(job, 11, 4), words(job, 15, 4), words(job, 19, 4), words(job, 23, 2)
+    low, high = number(job, 25, item), number(job, 26, item)
+    lanes, to, residuals = WIDTH // size, stack(16), stack(16)
     residual = 0
     if r != 0:
-        residual = residuals.ctypes.data
+        residual = residuals
     for tile in range(first, last):
         column, rest = tile % counts[3], tile // counts[3]
         row, rest = rest % counts[2], rest // counts[2]
@@ -129,13 +118,12 @@ def _outputs(
             for j in range(m):
                 w = column * m + j
                 if h < sizes[0] and w < sizes[1]:
-                    places[i * m + j] = base + h * ys[2] + w * ys[3]
-                    residuals[i * m + j] = beside + h * rs[2] + w * rs[3]
+                    put(to, i * m + j, base + h * ys[2] + w * ys[3])
+                    put(residuals, i * m + j, beside + h * rs[2] + w * rs[3])
                 else:
-                    places[i * m + j] = dump
-                    residuals[i * m + j] = nothing
+                    put(to, i * m + j, dump)
+                    put(residuals, i * m + j, nothing)
         at = p + tile * channels * size
-        to = places.ctypes.data
         if m == 4:
             for c in range(0, channels, lanes):
                 from_points(
@@ -148,55 +136,45 @@ def _outputs(
                 )
 
 
-@njit(nogil=True, cache=True)
-def _outputs_led(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_outputs, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
-
-
 @inner
-def _blocks(
-    first, last, item, size, m, block, room, step, places, read, x, xs, sizes, lows, channels, nothing, w, w_step, off,
-    begins, made, y, ys, r, rs, limits, outputs, low, high, least, most, chunk, band
-):  # fmt: skip
+def _own(table, count, own):
+    """A copy of a job, to be changed."""
+    for i in range(count):
+        put(own, i, word(table, i))
+
+
+@Kernel
+def _blocks(job, first, last):
     """Tiles ``first`` to ``last`` from one end to the other, so many at a time that a core's cache holds them.
 
-    They pass through the first of ``places`` in ``room`` that is free; there are as many as threads.
+    They pass through the first of ``places`` in ``room`` that is free; there are as many as threads. The work is that
+    of three kernels, whose jobs are given but for where the numbers stand.
     """
+    size, points, block, room, step, places, channels, outputs = words(job, 1, 8)
+    reading, inputs, adding, sums, writing, results = words(job, 9, 6)
+    mine, terms, made = stack(INPUTS), stack(SUMS), stack(OUTPUTS)
+    _own(inputs, INPUTS, mine)
+    _own(sums, SUMS, terms)
+    _own(results, OUTPUTS, made)
     slot = 0
     while add(room + slot * step, 1) > 0:
         add(room + slot * step, -1)
         slot = (slot + 1) % places
-    points = (m + 2) ** 2
     v = room + slot * step + LINE
     p = v + points * block * channels * size
-    dump = p + points * block * outputs * size
-    vs, ps = block * channels * size, block * outputs * size
-    shape, along, beside = np.empty(1, np.int64), np.empty(1, np.int64), np.empty(1, np.int64)
-    along[0], beside[0] = channels * size, outputs * size
-    steps = np.array((vs, w_step, 0, ps, 0))
-    none = first - first  # a literal 0 would be a type of its own, and compiled for
+    put(made, 2, p + points * block * outputs * size)
     for tile in range(first, last, block):
         end = min(tile + block, last)
-        shape[0] = end - tile
-        _inputs(
-            tile, end, item, size, m, read, x, xs, sizes, lows, channels, nothing, v - tile * channels * size, vs
-        )  # fmt: skip
-        _sums(
-            none, end - tile, item, size, none, end - tile, points, shape, v, along, off, w, none, nothing, nothing, p,
-            beside, none, beside, steps, outputs, least, most, least, most, chunk, band,
-        )  # fmt: skip
-        _outputs(
-            tile, end, item, size, m, made, p - tile * outputs * size, ps, begins, r, rs, nothing, y, ys, limits,
-            outputs, dump, low, high,
-        )  # fmt: skip
+        put(mine, 1, v - tile * channels * size)
+        call(reading, mine, tile, end)
+        put(terms, 2, v)
+        put(terms, 3, p)
+        call(adding, terms, 0, end - tile)
+        put(made, 1, p - tile * outputs * size)
+        call(writing, made, tile, end)
     add(room + slot * step, -1)
-
-
-@njit(nogil=True, cache=True)
-def _blocks_led(crew, size, count, unit, helpers, *arguments):
-    function, job = piece(_blocks, arguments)
-    lead(crew, size, count, unit, helpers, function, job)
+    if word(mine, 0) + word(terms, 0) + word(made, 0) > 0:
+        raise MemoryError
 
 
 def _room(purpose: str, shape: tuple[int, ...], like: Array) -> Array:
@@ -217,47 +195,40 @@ def winograd(
 
     The last two axes are transformed; the taps of one before them are summed as they are.
     """
-    threads = 1 if in_tiles() else settings().threads or cores()
     g = _geometry(x.shape, x.strides, axes, m, outputs, w.strides[0], y.strides, _strides_of(finish.residual))
-    item, low, high = numbers(y.dtype, finish.low, finish.high)
-    size, channels = x.itemsize, x.shape[-1]
-    if outputs * channels <= MANY * g.points[1] and len(axes) == 2:
-        return _in_blocks(x, w, m, outputs, y, finish, g, threads)
-    v = _room("points", g.points, x)
-    _zeros, nothing = zeros(max(channels, outputs), x.dtype)
-    xa, va, step = address(x), address(v), v.strides[0]
-
-    shared(
-        _inputs_led, g.points[1], TILE * prod(g.points), 1,
-        (item, size, m, g.read, xa, g.x, g.sizes, g.lows, channels, nothing, va, step),
-    )  # fmt: skip
-    p = _room("products", g.products, x)
-    sums(v, w, p, g.steps)
-    _start, begins = beginning(finish.bias, outputs, x.dtype)
+    if outputs * x.shape[-1] <= MANY * g.points[1] and len(axes) == 2:
+        return _in_blocks(x, w, m, y, finish, g)
+    items, _ = bounds(y.dtype, 0.0, 0.0)
+    v, p = _room("points", g.points, x), _room("products", g.products, x)
     dump = _room("dump", (outputs + WIDTH,), x)
-    r = finish.residual
-    pa, ya, ra, da, apart = (
-        address(p),
-        address(y),
-        0 if r is None else address(r),
-        address(dump),
-        p.strides[0],
-    )
-
-    shared(
-        _outputs_led, g.products[1], TILE * prod(g.products), 1,
-        (item, size, m, g.made, pa, apart, begins, ra, g.residual, nothing, ya, g.y, g.limits, outputs, da, low, high),
-    )  # fmt: skip
+    _held, reading, writing = _ends(x, m, y, finish, g, v.strides[0], p.strides[0])
+    shared(_inputs, items, g.points[1], TILE * prod(g.points), 1, (address(v), *reading))
+    sums(v, w, p, g.steps)
+    shared(_outputs, items, g.products[1], TILE * prod(g.products), 1, (address(p), address(dump), *writing))
     return y
 
 
-def _in_blocks(
-    x: Array, w: Array, m: int, outputs: int, y: Array, finish: Finish, g: _Geometry, threads: int
-) -> Array:
+def _ends(
+    x: Array, m: int, y: Array, finish: Finish, g: _Geometry, v_step: int, p_step: int
+) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
+    """Words of the jobs that read and write, but for where the points stand; hold the first one meanwhile."""
+    channels, outputs, size, r = x.shape[-1], y.shape[-1], x.itemsize, finish.residual
+    _, within = bounds(y.dtype, finish.low, finish.high)
+    start, begins = beginning(finish.bias, outputs, x.dtype)
+    nowhere, nothing = zeros(max(channels, outputs), x.dtype)
+    reading = (size, m, address(x), channels, nothing, v_step, *g.read, *g.x, *g.sizes, *g.lows)
+    writing = (
+        size, m, p_step, begins, 0 if r is None else address(r), nothing, address(y), outputs, *g.made, *g.residual,
+        *g.y, *g.limits, *within,
+    )  # fmt: skip
+    return (start, nowhere), reading, writing
+
+
+def _in_blocks(x: Array, w: Array, m: int, y: Array, finish: Finish, g: _Geometry) -> Array:
     """The same for many tiles."""
-    item, low, high = numbers(y.dtype, finish.low, finish.high)
-    _, least, endless = numbers(y.dtype, float("-inf"), float("inf"))
-    (points, tiles, channels), size, r = g.points, x.itemsize, finish.residual
+    threads = 1 if in_tiles() else settings().threads or cores()
+    items, endless = bounds(y.dtype, float("-inf"), float("inf"))
+    (points, tiles, channels), size, outputs = g.points, x.itemsize, y.shape[-1]
     fitting = (cache_bytes(2) or UNKNOWN) // (points * (channels + outputs) * size)
     most = min(ROOM // (threads * points * (channels + outputs) * size), BLOCK * cores() // threads)
     block = max(min(max(fitting, 3 * channels * outputs // (4 * (channels + outputs))), BLOCK, most), 1)
@@ -266,15 +237,24 @@ def _in_blocks(
     room = _room("blocks", (threads * step // size,), x)
     for slot in range(threads):
         room[slot * step // size :][: LINE // size] = 0
-    (_start, begins), (_zeros, nothing) = (
-        beginning(finish.bias, outputs, x.dtype),
-        zeros(max(channels, outputs), x.dtype),
+    v_step, p_step = block * channels * size, block * outputs * size
+    _ready, reading, writing = _ends(x, m, y, finish, g, v_step, p_step)
+    _zeros, nothing = zeros(0, x.dtype)
+    own = (block,), (channels * size,), (outputs * size,), (v_step, w.strides[0], 0, p_step, 0)
+    _tables, (shape, xs, ys, steps) = zip(*map(table_at, own), strict=True)
+    _off, off = table_at(tuple(size * c for c in range(channels)))
+    adding = (
+        block, 0, 0, size, PIXELS, points, 1, channels, shape, xs, off, address(w), 0, nothing, nothing, ys, 0, ys,
+        steps, outputs, CHUNK, *endless, *endless,
+    )  # fmt: skip
+    (_reading, read), (_adding, add_up), (_writing, write) = (
+        job((0, *reading)),
+        job(adding),
+        job((0, 0, *writing)),
     )
-    off = table(tuple(size * c for c in range(channels)))
-    shared(_blocks_led, tiles, points * tiles * channels * outputs, block, (
-        item, size, m, block, address(room), step, threads, g.read, address(x), g.x, g.sizes, g.lows, channels, nothing,
-        address(w), w.strides[0], off, begins, g.made, address(y), g.y, 0 if r is None else address(r), g.residual,
-        g.limits, outputs, low, high, least, endless, CHUNK, BAND,
+    shared(_blocks, (), tiles, points * tiles * channels * outputs, block, (
+        size, points, block, address(room), step, threads, channels, outputs, _inputs.code(*items), read,
+        sums_of.code(*items), add_up, _outputs.code(*items), write,
     ))  # fmt: skip
     return y
 
@@ -285,14 +265,14 @@ class _Geometry(NamedTuple):
     points: tuple[int, ...]  # (points, tiles read, C)
     products: tuple[int, ...]  # (points, tiles made, O)
     steps: Steps
-    read: Array  # tiles along every axis
-    made: Array
-    x: Array
-    y: Array
-    residual: Array
-    sizes: Array
-    lows: Array
-    limits: Array
+    read: tuple[int, ...]  # tiles along every axis
+    made: tuple[int, ...]
+    x: tuple[int, ...]
+    y: tuple[int, ...]
+    residual: tuple[int, ...]
+    sizes: tuple[int, ...]
+    lows: tuple[int, ...]
+    limits: tuple[int, ...]
 
 
 def _strides_of(r: Array | None) -> tuple[int, ...] | None:
@@ -334,12 +314,12 @@ def _geometry(
         (points, read, channels),
         (points, made, outputs),
         steps,
-        table((batch, deep, *tiles)),
-        table((batch, depth.output, *tiles)),
-        table(_four(x)),
-        table(_four(y)),
-        table(_four(y if residual is None else residual)),
-        table((depth.size, rows.size, columns.size)),
-        table((depth.low, rows.low, columns.low)),
-        table((rows.output, columns.output)),
+        (batch, deep, *tiles),
+        (batch, depth.output, *tiles),
+        _four(x),
+        _four(y),
+        _four(y if residual is None else residual),
+        (depth.size, rows.size, columns.size),
+        (depth.low, rows.low, columns.low),
+        (rows.output, columns.output),
     )
