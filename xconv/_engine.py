@@ -85,7 +85,7 @@ class Ready(NamedTuple):
     """A convolution that only lacks its arrays."""
 
     job: Job
-    plans: dict[bool, Plan]  # by whether the kernel is bound
+    plans: dict[bool, Plan]  # by whether there is a kernel that is bound
 
 
 def ready(
@@ -180,7 +180,9 @@ def execute(
     if kernels is not None:
         in_use.set(None)  # they are of this call, and of none that its activation may make
     if isinstance(problem, WindowProblem):
-        plan = plan_window(problem, traits, job.settings)
+        plan = (plans or {}).get(False) or plan_window(problem, traits, job.settings)
+        if plans is not None:
+            plans[False] = plan
     else:
         bound = kernels is not None
         found = None if plans is None else plans.get(bound)

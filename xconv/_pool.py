@@ -6,13 +6,15 @@ from dataclasses import replace
 from functools import partial
 
 from xconv._args import Ints, Padding
-from xconv._config import settings
+from xconv._config import Settings, settings
 from xconv._dtypes import default_float, default_integer, dtype_kind, identity, itemsize, wide
-from xconv._engine import enter, execute, leave
+from xconv._engine import Ready, enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import COPIES, Axis, WindowProblem
 from xconv._movers import first_maximum, running
-from xconv._namespace import Array, Namespace, is_compilable, is_compiled
+from xconv._namespace import Array, DType, Namespace, is_compilable, is_compiled
+from xconv._plan import plan_cache
+from xconv._problems import PoolSpec
 from xconv._ranks import fixed_rank_pool
 from xconv._special import powers, root
 from xconv._ties import first_running, keeps_ties
@@ -25,7 +27,6 @@ from xconv._windows import (
     mean_tile,
     reduce_tile,
     run_windows,
-    window_job,
 )
 
 
@@ -83,39 +84,41 @@ def max_pool(
     kind = check_real(x, xp)
     if nan not in ("propagate", "omit"):
         refuse("nan", nan, "be 'propagate' or 'omit'")
-    omit = nan == "omit" and kind == "float"
+    nan = nan if kind == "float" else "propagate"
     lowest = identity(xp, "max", x.dtype)
-    channels = (spec.problem.channels,)
     if not return_indices:
-        spec = replace(spec, problem=replace(spec.problem, copies=5)) if omit else spec
-        job = window_job(
-            spec,
-            partial(reduce_tile, axes=spec.problem.axes, reduction="max", omit=omit),
-            x.dtype,
-            x.dtype,
-            x.dtype,
-            lowest,
-            xp,
-        )
-        return run_windows(job, x, spec, xp, traits)
-    size = max(itemsize(xp, x.dtype), itemsize(xp, default_integer(xp)))
-    able = is_compilable(xp, x.dtype, len(spec.problem.axes))
-    fast = able and is_compiled(xp)
-    problem = replace(spec.problem, itemsize=size, copies=COPIES if fast and not omit else 6, fast=fast)
-    work = partial(_maximum_tile, axes=problem.axes, omit=omit)
-    job = Job(
-        problem,
-        work,
-        x.dtype,
-        (channels, channels),
-        (x.dtype, default_integer(xp)),
-        lowest,
-        settings=settings(),
-        compilable=able,
-    )
-    values, indices = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits)
+        spec = replace(spec, problem=replace(spec.problem, copies=5)) if nan == "omit" else spec
+        return run_windows(x, spec, reduce_tile, ("max", nan), x.dtype, x.dtype, lowest, xp, traits)
+    config, fast = settings(), is_compiled(xp)
+    job, plans = _prepared(spec, x.dtype, default_integer(xp), nan, lowest, xp, config, fast=fast)
+    values, indices = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits, plans)
     return leave(values, spec.layout, xp, batched=spec.batched), leave(
         indices, spec.layout, xp, batched=spec.batched
+    )
+
+
+@plan_cache
+def _prepared(
+    spec: PoolSpec,
+    dtype: DType,
+    integer: DType,
+    nan: str,
+    lowest: float,
+    xp: Namespace,
+    config: Settings,
+    *,
+    fast: bool,
+) -> Ready:
+    """All that follows for maxima with their indices."""
+    size = max(itemsize(xp, dtype), itemsize(xp, integer))
+    able = is_compilable(xp, dtype, len(spec.problem.axes))
+    fast = able and fast
+    copies = COPIES if fast and nan != "omit" else 6
+    problem = replace(spec.problem, itemsize=size, copies=copies, fast=fast)
+    tails = ((problem.channels,),) * 2
+    work = partial(_maximum_tile, problem.axes, nan)
+    return Ready(
+        Job(problem, work, dtype, tails, (dtype, integer), lowest, settings=config, compilable=able), {}
     )
 
 
@@ -167,9 +170,7 @@ def avg_pool(
     result = default_float(xp) if dtype_kind(xp, x.dtype) == "integer" else x.dtype
     check_numeric(x, xp)
     counted = spec.pads if count_include_pad else ((0, 0),) * len(spec.pads)
-    work = partial(mean_tile, axes=spec.problem.axes, counted=counted, divisor=divisor)
-    job = window_job(spec, work, x.dtype, wide(xp, result), result, 0, xp)
-    return run_windows(job, x, spec, xp, traits)
+    return run_windows(x, spec, mean_tile, (counted, divisor), wide(xp, result), result, 0, xp, traits)
 
 
 @door
@@ -209,8 +210,7 @@ def lp_pool(
     xp, traits, spec = enter_windows(x, window, stride, padding, dilation, layout, ceil_mode=ceil_mode)
     check_norm(x, p, xp)
     spec = replace(spec, problem=replace(spec.problem, copies=4))
-    job = window_job(spec, partial(_norm_tile, p=p), x.dtype, wide(xp, x.dtype), x.dtype, 0, xp)
-    return run_windows(job, x, spec, xp, traits)
+    return run_windows(x, spec, _norm_tile, (p,), wide(xp, x.dtype), x.dtype, 0, xp, traits)
 
 
 max_pool1d, max_pool2d, max_pool3d = (fixed_rank_pool(max_pool, spatial) for spatial in (1, 2, 3))
@@ -218,24 +218,30 @@ avg_pool1d, avg_pool2d, avg_pool3d = (fixed_rank_pool(avg_pool, spatial) for spa
 
 
 def _norm_tile(
-    job: Job, x: Array, _: Operands, problem: WindowProblem, place: Place, xp: Namespace, *, p: float
-) -> tuple[Array]:
-    y = root(running(powers(x, p, xp), problem.axes, "sum", xp, fast=problem.fast), p, xp)
-    return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
-
-
-def _maximum_tile(
+    _axes: tuple[Axis, ...],
+    p: float,
     job: Job,
     x: Array,
     _: Operands,
     problem: WindowProblem,
     place: Place,
     xp: Namespace,
-    *,
+) -> tuple[Array]:
+    y = root(running(powers(x, p, xp), problem.axes, "sum", xp, fast=problem.fast), p, xp)
+    return (y if y.dtype == job.dtypes[0] else xp.astype(y, job.dtypes[0]),)
+
+
+def _maximum_tile(
     axes: tuple[Axis, ...],
-    omit: bool,
+    nan: str,
+    job: Job,
+    x: Array,
+    _: Operands,
+    problem: WindowProblem,
+    place: Place,
+    xp: Namespace,
 ) -> tuple[Array, Array]:
-    if omit:
+    if nan == "omit":
         x = xp.where(xp.isnan(x), xp.full_like(x, job.fill), x)
     values, indices = first_maximum(x, axes, problem, place.origin, job.dtypes[1], xp)
     if keeps_ties(x, xp):

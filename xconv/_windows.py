@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any
 
 from xconv._args import Ints, Padding, frozen
-from xconv._config import settings
+from xconv._config import Settings, settings
 from xconv._dtypes import default_float, dtype_kind, identity, itemsize, wide
-from xconv._engine import enter, execute, leave
+from xconv._engine import Ready, enter, execute, leave
 from xconv._errors import door, refuse, refuse_type
 from xconv._geometry import Axis, WindowProblem
 from xconv._movers import running, window_counts
@@ -24,6 +25,7 @@ from xconv._namespace import (
     is_compilable,
     is_compiled,
 )
+from xconv._plan import plan_cache
 from xconv._problems import PoolSpec, pool_spec
 from xconv._ties import first_running, keeps_ties
 from xconv._tiles import Job, Operands, Place
@@ -78,15 +80,13 @@ def reduce_window(
     if kind == "integer" and reduction not in ("max", "min"):
         result = default_float(xp) if mean else wide(xp, x.dtype)
     if mean:
-        counted = ((0, 0),) * len(spec.pads)
-        work = partial(mean_tile, axes=spec.problem.axes, counted=counted, divisor=None)
+        work: Any = mean_tile
+        options: tuple[Any, ...] = (((0, 0),) * len(spec.pads), None)
     else:
-        work = partial(reduce_tile, axes=spec.problem.axes, reduction=reduction, omit=False)
+        work, options = reduce_tile, (reduction, "propagate")
     computed = result if reduction in ("max", "min") else wide(xp, result)
-    job = window_job(
-        spec, work, x.dtype, computed, result, identity(xp, "sum" if mean else reduction, computed), xp
-    )
-    return run_windows(job, x, spec, xp, traits)
+    fill = identity(xp, "sum" if mean else reduction, computed)
+    return run_windows(x, spec, work, options, computed, result, fill, xp, traits)
 
 
 def enter_windows(
@@ -106,25 +106,47 @@ def enter_windows(
     return xp, traits, spec
 
 
-def run_windows(job: Job, x: Array, spec: PoolSpec, xp: Namespace, traits: Traits) -> Array:
-    (y,) = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits)
+def run_windows(
+    x: Array,
+    spec: PoolSpec,
+    work: Callable[..., tuple[Array, ...]],
+    options: tuple[Any, ...],
+    computed: DType,
+    result: DType,
+    fill: float,
+    xp: Namespace,
+    traits: Traits,
+) -> Array:
+    """The result of ``work``, which takes the axes and these options as well, for all windows."""
+    skips, fast = not differentiates(xp), is_compiled(xp)
+    dtypes = (x.dtype, computed, result)
+    job, plans = _prepared(spec, work, options, dtypes, fill, xp, settings(), skips=skips, fast=fast)
+    (y,) = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits, plans)
     return leave(y, spec.layout, xp, batched=spec.batched)
 
 
-def window_job(
-    spec: PoolSpec, work: Any, x: DType, computed: DType, result: DType, fill: float, xp: Namespace
-) -> Job:
+@plan_cache
+def _prepared(
+    spec: PoolSpec,
+    work: Callable[..., tuple[Array, ...]],
+    options: tuple[Any, ...],
+    dtypes: tuple[DType, DType, DType],
+    fill: float,
+    xp: Namespace,
+    config: Settings,
+    *,
+    skips: bool,
+    fast: bool,
+) -> Ready:
+    """All that follows from shapes, dtypes and options: one look-up for a call that has been made before."""
+    x, computed, result = dtypes
     able = is_compilable(xp, computed, len(spec.problem.axes)) and fill != 1  # which is that of products
-    fast = able and is_compiled(xp)
     problem = replace(
-        spec.problem,
-        itemsize=itemsize(xp, computed),
-        cast=x != computed,
-        fast=fast,
-        skips=not differentiates(xp),
+        spec.problem, itemsize=itemsize(xp, computed), cast=x != computed, fast=able and fast, skips=skips
     )
     tails = ((problem.channels,),)
-    return Job(problem, work, computed, tails, (result,), fill, settings=settings(), compilable=able)
+    work = partial(work, spec.problem.axes, *options)
+    return Ready(Job(problem, work, computed, tails, (result,), fill, settings=config, compilable=able), {})
 
 
 def check_real(x: Array, xp: Namespace) -> str:
@@ -142,18 +164,17 @@ def check_numeric(x: Array, xp: Namespace, name: str = "x") -> str:
 
 
 def reduce_tile(
+    axes: tuple[Axis, ...],
+    reduction: str,
+    nan: str,
     job: Job,
     x: Array,
     _: Operands,
     problem: WindowProblem,
     place: Place,
     xp: Namespace,
-    *,
-    axes: tuple[Axis, ...],
-    reduction: str,
-    omit: bool,
 ) -> tuple[Array]:
-    if omit:
+    if nan == "omit":
         x = xp.where(xp.isnan(x), xp.full_like(x, job.fill), x)
     out = place.out[0] if job.dtype == job.dtypes[0] else None
     if reduction in ("max", "min") and keeps_ties(x, xp):
@@ -164,16 +185,15 @@ def reduce_tile(
 
 
 def mean_tile(
+    axes: tuple[Axis, ...],
+    counted: tuple[tuple[int, int], ...],
+    divisor: float | None,
     job: Job,
     x: Array,
     _: Operands,
     problem: WindowProblem,
     place: Place,
     xp: Namespace,
-    *,
-    axes: tuple[Axis, ...],
-    counted: tuple[tuple[int, int], ...],
-    divisor: float | None,
 ) -> tuple[Array]:
     out = place.out[0] if problem.fast and job.dtype == job.dtypes[0] else None
     y = running(x, problem.axes, "sum", xp, out, fast=problem.fast)
