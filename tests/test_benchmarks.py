@@ -14,6 +14,7 @@ from measured import FAST, MACHINE, RESULTS, result, with_fast
 sys.path.append(str(ROOT / "benchmarks"))
 import engines
 import layers
+import limits
 import measuring
 import report
 import result as kept
@@ -106,6 +107,28 @@ def test_targets_name_the_layers_that_miss_a_floor():
         "below 0.25: none of 1",
         "below 0.25: 1 of 1: net p x8 0.15",
     ]
+
+
+def test_at_the_limit_a_convolution_takes_what_is_counted_of_it():
+    """Products as they are, or fewer by Winograd's algorithm; bytes on top. Nothing is run, and pools stay."""
+    speed = limits.Speed(flops=1e11, bytes=1e10)
+    _, nets = layers.load()
+    first = next(layer for layer in nets["resnet50"].layers if layer.name == "layer1.0.conv3")
+    results = [
+        result(first.name, 1, 50, 40, net="resnet50"),
+        result("layer1.0.conv2", 8, 50, 40, net="resnet50"),
+        result("maxpool", 1, 5, net="resnet50", kind="pool"),
+    ]
+    alone, fewer, pool = limits.at_the_limit(results, speed, moved=False)
+    expected = 1e3 * 2 * 56 * 56 * 64 * 256 / speed.flops
+    assert alone.ms["xconv"] == alone.ms["xconv bound"] == pytest.approx(expected)
+    assert alone.peers == results[0].peers
+    sums = 1e3 * 8 * 2 * 56 * 56 * 64 * 64 * 9 / speed.flops
+    assert sums / 4 < fewer.ms["xconv bound"] < sums / 2
+    assert pool.ms == results[2].ms
+    slower, *_ = limits.at_the_limit(results[:1], speed, moved=True)
+    passes = 1e3 * 4 * 56 * 56 * (64 + 256) / speed.bytes  # the input read and the result written, at least
+    assert slower.ms["xconv"] >= alone.ms["xconv"] + passes
 
 
 def test_the_stem_of_vit_is_named():
