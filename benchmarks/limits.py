@@ -1,11 +1,11 @@
 """How near layers are to what their work takes at the machine's own speed: what is missed, and what cannot be reached.
 
-``python benchmarks/limits.py FILE`` reads what ``run.py --json FILE`` has written *on this machine*. It measures how
-fast all cores multiply matrices and copy within their caches, counts for every convolution the additions and
-multiplications and the bytes of the algorithm that is chosen, as the planner does, and prints the table of targets
-twice more: as if nothing took time but the products, at that speed, and as if nothing did but products and bytes. Waking
-threads, Python, and all that does not run side by side come on top. Other layers, which are no matrix products or which
-the planner has no choice for, stay as they were measured.
+``python benchmarks/limits.py FILE`` reads what ``run.py --json FILE`` has written *on this machine*. It
+measures how fast all cores multiply matrices and copy within their caches, counts for every convolution the
+additions and multiplications and the bytes of the algorithm that is chosen, as the planner does, and prints
+the table of targets twice more: as if nothing took time but the products, at that speed, and as if nothing
+did but products and bytes. Waking threads, Python, and all that does not run side by side come on top. Other
+layers, which are no matrix products or which the planner has no choice for, stay as they were measured.
 """
 
 from __future__ import annotations

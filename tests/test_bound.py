@@ -351,19 +351,20 @@ def test_a_call_takes_its_input_by_position_only():
 
 
 def test_a_dense_layer_keeps_its_matrix_in_blocks(monkeypatch):
-    """Whatever the number of rows, it is laid out once."""
+    """Whatever the number of rows that come, it is laid out once, for those that are planned: few want it as it is."""
     for module in (_blocks, _products):
         monkeypatch.setattr(module, "small_products", lambda: 5000)
     w, b = numbers((40, 192), seed=1), numbers((192,), seed=2)
     with xconv.config(fast=False):
-        keeps_blocks(w, b)
+        keeps_matrix(w, b, _blocks.FEWEST, (3, 40, 64))
+        keeps_matrix(w, b, _blocks.FEWEST - 1, (40, 192))
 
 
-def keeps_blocks(w, b):
-    layer = xconv.plan(xconv.dense, (3, 40), w, b, activation="relu")
+def keeps_matrix(w, b, rows, kept):
+    layer = xconv.plan(xconv.dense, (rows, 40), w, b, activation="relu")
     assert layer.algorithm == "pointwise"
     (kernel,) = layer._kernels.values()
-    assert kernel.weights.shape == (3, 40, 64)
+    assert kernel.weights.shape == kept
     for shape in ((40,), (1, 40), (3, 40), (2, 9, 40), (0, 40)):
         x = numbers(shape, seed=3)
         assert_close(layer(x), xconv.dense(x, w, b, activation="relu"), rtol=1e-5)

@@ -226,7 +226,7 @@ def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: 
 
     def made(w: Any, core: ConvProblem) -> Any:
         weights = room.bind(w, core, xp)
-        return weights if kernels is None else kept(plan.algorithm, weights, core)
+        return weights if kernels is None else kept(plan.algorithm, weights, core, problem.pixels)
 
     if problem.holes:
         weights: Any = {

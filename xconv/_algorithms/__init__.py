@@ -22,7 +22,7 @@ from xconv._algorithms import (
     winograd,
 )
 from xconv._algorithms._cost import Cost
-from xconv._blocks import in_blocks
+from xconv._blocks import FEWEST, in_blocks
 from xconv._geometry import ConvProblem, Problem, WindowProblem
 from xconv._namespace import Array, Namespace, Traits, compiled
 from xconv._products import is_middling
@@ -62,11 +62,16 @@ def reads_borders(algorithm: str, problem: Problem) -> bool:
     return problem.pad_mode == "constant" and not problem.holes and spectral.reads_borders(problem)
 
 
-def kept(algorithm: str, weights: Array, problem: ConvProblem) -> Array:
-    """What a plan keeps of a kernel made ready: packed for compiled code, or in blocks, if a product takes it so."""
+def kept(algorithm: str, weights: Array, problem: ConvProblem, pixels: int) -> Array:
+    """What a plan keeps of a kernel made ready: packed for compiled code, or in blocks, if a product takes it so.
+
+    The problem is that of one sample; the call has so many pixels in all.
+    """
     if algorithm == "direct" and problem.fast:
         return compiled().packed_rows(weights)
     if algorithm not in BLOCKED or (algorithm == "winograd" and winograd.is_compiled(problem)):
+        return weights
+    if algorithm != "winograd" and pixels < FEWEST:
         return weights
     inner = problem.taps * problem.channels_in // problem.groups
     outputs = problem.channels_out // problem.groups
