@@ -145,10 +145,9 @@ def run(
         target = spare(purpose, size, part.dtype, part)
         term = matmul(part, w[i, ...], xp, target, blocked=w.ndim == 5)
         y = term if y is None else added(y, term, xp)
-    if (
-        last.bias is not None and not problem.fast
-    ):  # the number at the point 1 of a tile is in all its outputs
-        y[sum((m + 2) ** i for i in range(len(axes))), ...] += last.bias
+    if last.bias is not None and not problem.fast:
+        one = sum((m + 2) ** i for i in range(len(axes)))  # that of 1, or (1, 1), in all outputs as it is
+        y[one, ...] += last.bias
     kept = "output" if out is not None else None
     y = transformed(matrix(2, m, y.dtype, y), y, len(axes), xp, purpose=kept)
     y = xp.reshape(y, (m ** len(axes), *shape[1:], problem.channels_out))  # (results, N, *tiles, O)

@@ -41,7 +41,8 @@ class Kernel:
             called = (*(types.int64,) * 3, *map(types.Omitted, items))
             self.dispatcher.compile(called)
             made = self.dispatcher.overloads[called]
-            found = self.codes[kinds] = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+            described, code = (getattr(made, field) for field in ("fndesc", "library"))
+            found = self.codes[kinds] = code.get_pointer_to_function(described.llvm_func_name)
         return found
 
 
