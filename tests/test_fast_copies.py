@@ -178,6 +178,14 @@ def test_gathered_does_not_take_a_hole_for_the_next_element_of_a_descending_run(
     assert_gathers(x, (np.array([2, 1, 0, -1, -1, 0, -1, 1]),), 7, "float32")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gathered_keeps_the_sign_of_a_zero_whatever_was_filled_in_before(dtype):
+    x, y = np.ones((1, 1, 1, 1), dtype), np.ones((1, 3, 3, 1), dtype)
+    for fill in (0.0, -0.0, 0.0):
+        gathered(x, (maps(1, -1, 2),) * 2, fill, y)
+        assert np.signbit(y[0, 0, 0, 0]) == np.signbit(fill)
+
+
 def test_gathered_writes_long_results_piece_by_piece():
     x = laid_out(numbers((1, 70, 30, 40), "float32", 2), "channels first")  # 336 KB
     assert_gathers(x, (maps(70, -1, 71), maps(30, -1, 31)), 0, "float32")

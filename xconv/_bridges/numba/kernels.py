@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from llvmlite import ir
@@ -52,7 +51,6 @@ def job(words: tuple[int, ...]) -> tuple[array[int], int]:
     return made, made.buffer_info()[0]
 
 
-@lru_cache(maxsize=256, typed=True)
 def word_of(number: Number) -> int:
     """A number of NumPy as `number` reads it from a table."""
     return int.from_bytes(number.tobytes().ljust(8, b"\0"), sys.byteorder, signed=True)
