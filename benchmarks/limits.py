@@ -11,25 +11,24 @@ layers, which are no matrix products or which the planner has no choice for, sta
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from engines import BOUND, FAST, FAST_BOUND, PLAIN, operands, public_call
 from layers import Layer, load
 from result import Result, read
 from targets import verdicts
+from threadpoolctl import threadpool_limits
 
 import xconv
 
-SIDE, COPIED = (
-    2048,
-    2**15,
-)  # of the matrices that are multiplied; numbers that are copied, which fit the cache of any core
+SIDE = 2048  # of the matrices that are multiplied
+COPIED = 2**15  # numbers, which fit the cache of any core
 SECONDS = 0.5
 WAYS = {PLAIN: (False, False), BOUND: (False, True), FAST: (True, False), FAST_BOUND: (True, True)}
 
@@ -52,7 +51,7 @@ class Work(NamedTuple):
         return 1e3 * (self.flops / speed.flops + (self.bytes / speed.bytes if moved else 0.0))
 
 
-def best(call: Any) -> float:
+def best(call: Callable[[], object]) -> float:
     """Seconds of the quickest of many calls."""
     call()
     least, end = float("inf"), perf_counter() + SECONDS
@@ -66,7 +65,8 @@ def best(call: Any) -> float:
 def measured(threads: int) -> Speed:
     """The speed of this machine's cores."""
     a, b, c = np.ones((3, SIDE, SIDE), np.float32)
-    flops = 2 * SIDE**3 / best(lambda: np.matmul(a, b, out=c))
+    with threadpool_limits(threads, user_api="blas"):
+        flops = 2 * SIDE**3 / best(lambda: np.matmul(a, b, out=c))
     rates: list[float] = []
 
     def copy() -> None:

@@ -59,6 +59,22 @@ def is_fast(**options):
 # ------------------------------------------------------------------------------------------------- used, or not used
 
 
+@pytest.mark.parametrize("indices", [False, True])
+def test_pools_that_no_compiled_mover_can_do_do_not_ask_for_any(indices, monkeypatch):
+    """Numba is imported by the first call that could use it."""
+
+    def asked():
+        raise AssertionError("compiled movers were asked for")
+
+    monkeypatch.setattr(bridge, "load", asked)
+    x = np.arange(2 * 9 * 8 * 3).reshape(2, 9, 8, 3)
+    xconv.max_pool(x, 2, return_indices=indices)
+    xconv.max_pool(x.astype("float16"), 2, return_indices=indices)
+    if not indices:
+        xconv.reduce_window(x, "sum", 2)
+        xconv.reduce_window(x.astype("float32"), "prod", 2)
+
+
 @fast
 def test_numpy_arrays_are_done_by_compiled_code():
     assert is_fast()

@@ -1,14 +1,18 @@
 """The planner: made from integers, cached, bounded, printable."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import xconv
 from xconv._algorithms import ALGORITHMS
 from xconv._config import DEFAULTS, Settings
+from xconv._engine import Planned, execute, only_plan
 from xconv._geometry import Axis, ConvProblem, WindowProblem
-from xconv._namespace import NUMPY, Traits
+from xconv._namespace import NUMPY, Traits, numpy_namespace
 from xconv._plan import plan_conv, plan_window
+from xconv._tiles import Job
 
 CPU, GPU = NUMPY, Traits("cupy", accelerator=True)
 
@@ -167,3 +171,19 @@ def test_a_transposed_convolution_whose_taps_meet_nothing_is_zero():
     options = {"stride": (3, 1), "dilation": (2, 1), "padding": ((-2, 4), (0, 0)), "groups": 2}
     y = xconv.conv(x, w, **options)
     assert xconv.conv_transpose(y, w, **options).tolist() == [[[0, 0]]]
+
+
+@pytest.mark.parametrize("kind", ["conv", "pool"])
+def test_a_plan_that_is_kept_is_for_arrays_of_its_kind(kind):
+    """One library may have arrays on several devices, which have other workspaces."""
+    if kind == "conv":
+        problem = ConvProblem(1, (Axis(64, 3), Axis(64, 3)), 8, 8)
+        operands = (np.ones((3, 3, 8, 8), np.float32), None)
+    else:
+        problem, operands = WindowProblem(1, (Axis(64, 3), Axis(64, 3)), 8), ()
+    job = Job(problem, lambda *a: (), np.dtype("float32"), ((8,),), (np.dtype("float32"),))
+    x, plans = np.ones((1, 64, 64, 8), np.float32), {}
+    for traits in (NUMPY, replace(NUMPY, accelerator=True), NUMPY):
+        with only_plan(), pytest.raises(Planned) as found:
+            execute(job, x, operands, numpy_namespace, traits, plans)
+        assert found.value.plan.traits == traits

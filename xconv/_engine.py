@@ -179,19 +179,16 @@ def execute(
     problem, kernels = job.problem, in_use.get()
     if kernels is not None:
         in_use.set(None)  # they are of this call, and of none that its activation may make
-    if isinstance(problem, WindowProblem):
-        plan = (plans or {}).get(False) or plan_window(problem, traits, job.settings)
-        if plans is not None:
-            plans[False] = plan
-    else:
-        bound = kernels is not None
-        found = None if plans is None else plans.get(bound)
-        plan = found or plan_conv(problem, traits, job.settings, job.algorithm, bound=bound)
+    bound = kernels is not None
+    plan = None if plans is None else plans.get(bound)
+    if plan is None or (plan.traits is not traits and plan.traits != traits):
+        plan = _plan(job, traits, bound=bound)
         if plans is not None:
             plans[bound] = plan
-        if not traits.chunked and (bound or not _only_plan.get()):
-            w, *others = operands
-            operands = (bound_kernel(plan, w, job.dtype, kernels, xp), *others)
+    is_conv = not isinstance(problem, WindowProblem)
+    if is_conv and not traits.chunked and (bound or not _only_plan.get()):
+        w, *others = operands
+        operands = (bound_kernel(plan, w, job.dtype, kernels, xp), *others)
     if _only_plan.get():
         raise Planned(plan)
     if traits.chunked:
@@ -200,6 +197,12 @@ def execute(
         job = replace(job, borders=True)
     threads = min(job.settings.threads or cores(), plan.at_once) if plan.threaded else 0
     return run(job, x, operands, plan.whole, plan.edges, threads, xp)
+
+
+def _plan(job: Job, traits: Traits, *, bound: bool) -> Plan:
+    if isinstance(job.problem, WindowProblem):
+        return plan_window(job.problem, traits, job.settings)
+    return plan_conv(job.problem, traits, job.settings, job.algorithm, bound=bound)
 
 
 def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, ...]:

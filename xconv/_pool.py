@@ -89,8 +89,9 @@ def max_pool(
     if not return_indices:
         spec = replace(spec, problem=replace(spec.problem, copies=5)) if nan == "omit" else spec
         return run_windows(x, spec, reduce_tile, ("max", nan), x.dtype, x.dtype, lowest, xp, traits)
-    config, fast = settings(), is_compiled(xp)
-    job, plans = _prepared(spec, x.dtype, default_integer(xp), nan, lowest, xp, config, fast=fast)
+    able = is_compilable(xp, x.dtype, len(spec.problem.axes))
+    fast, integer = able and is_compiled(xp), default_integer(xp)
+    job, plans = _prepared(spec, x.dtype, integer, nan, lowest, xp, settings(), able=able, fast=fast)
     values, indices = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits, plans)
     return leave(values, spec.layout, xp, batched=spec.batched), leave(
         indices, spec.layout, xp, batched=spec.batched
@@ -107,12 +108,11 @@ def _prepared(
     xp: Namespace,
     config: Settings,
     *,
+    able: bool,
     fast: bool,
 ) -> Ready:
     """All that follows for maxima with their indices."""
     size = max(itemsize(xp, dtype), itemsize(xp, integer))
-    able = is_compilable(xp, dtype, len(spec.problem.axes))
-    fast = able and fast
     copies = COPIES if fast and nan != "omit" else 6
     problem = replace(spec.problem, itemsize=size, copies=copies, fast=fast)
     tails = ((problem.channels,),) * 2

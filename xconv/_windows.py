@@ -118,9 +118,10 @@ def run_windows(
     traits: Traits,
 ) -> Array:
     """The result of ``work``, which takes the axes and these options as well, for all windows."""
-    skips, fast = not differentiates(xp), is_compiled(xp)
+    able = is_compilable(xp, computed, len(spec.problem.axes)) and fill != 1  # which is that of products
+    flags = {"skips": not differentiates(xp), "able": able, "fast": able and is_compiled(xp)}
     dtypes = (x.dtype, computed, result)
-    job, plans = _prepared(spec, work, options, dtypes, fill, xp, settings(), skips=skips, fast=fast)
+    job, plans = _prepared(spec, work, options, dtypes, fill, xp, settings(), **flags)
     (y,) = execute(job, enter(x, spec.layout, xp, batched=spec.batched), (), xp, traits, plans)
     return leave(y, spec.layout, xp, batched=spec.batched)
 
@@ -136,13 +137,13 @@ def _prepared(
     config: Settings,
     *,
     skips: bool,
+    able: bool,
     fast: bool,
 ) -> Ready:
     """All that follows from shapes, dtypes and options: one look-up for a call that has been made before."""
     x, computed, result = dtypes
-    able = is_compilable(xp, computed, len(spec.problem.axes)) and fill != 1  # which is that of products
     problem = replace(
-        spec.problem, itemsize=itemsize(xp, computed), cast=x != computed, fast=able and fast, skips=skips
+        spec.problem, itemsize=itemsize(xp, computed), cast=x != computed, fast=fast, skips=skips
     )
     tails = ((problem.channels,),)
     work = partial(work, spec.problem.axes, *options)

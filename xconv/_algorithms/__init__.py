@@ -71,11 +71,11 @@ def kept(algorithm: str, weights: Array, problem: ConvProblem, pixels: int) -> A
         return compiled().packed_rows(weights)
     if algorithm not in BLOCKED or (algorithm == "winograd" and winograd.is_compiled(problem)):
         return weights
-    if algorithm != "winograd" and pixels < FEWEST:
-        return weights
     inner = problem.taps * problem.channels_in // problem.groups
     outputs = problem.channels_out // problem.groups
-    if algorithm != "winograd" and is_middling((problem.pixels, inner), outputs, weights):
+    if algorithm != "winograd" and (
+        pixels < FEWEST or is_middling((problem.pixels, inner), outputs, weights)
+    ):
         return weights
     return in_blocks(weights)
 

@@ -31,7 +31,7 @@ def table(values: tuple[int, ...]) -> Array:
 @lru_cache(maxsize=4096)
 def table_at(values: tuple[int, ...]) -> tuple[Array, int]:
     """The same with its address; hold both."""
-    made = np.array(values, np.int64)
+    made = table(values)
     return made, address(made)
 
 

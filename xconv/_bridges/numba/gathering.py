@@ -16,7 +16,7 @@ from xconv._bridges.numba.sharing import TAP, shared
 from xconv._bridges.numba.turns import WOVEN, turn, weave
 from xconv._bridges.numba.vectors import WIDTH
 
-RUN = 6  # words
+RUN = 6  # words that say what a run is
 LINES = 8  # words that hold a vector
 AT_ONCE = 2**18  # bytes of a turned result that are written piece by piece
 

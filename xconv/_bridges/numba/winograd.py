@@ -198,7 +198,7 @@ def winograd(
     g = _geometry(x.shape, x.strides, axes, m, outputs, w.strides[0], y.strides, _strides_of(finish.residual))
     if outputs * x.shape[-1] <= MANY * g.points[1] and len(axes) == 2:
         return _in_blocks(x, w, m, y, finish, g)
-    items, _ = bounds(y.dtype, 0.0, 0.0)
+    items = (y.dtype.type(0),)
     v, p = _room("points", g.points, x), _room("products", g.products, x)
     dump = _room("dump", (outputs + WIDTH,), x)
     _held, reading, writing = _ends(x, m, y, finish, g, v.strides[0], p.strides[0])
