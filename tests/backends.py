@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+from functools import lru_cache
 from importlib import metadata
 
 import array_api_compat
@@ -202,6 +203,24 @@ def _need_compiled_movers() -> None:
     bridge = importlib.import_module("xconv._bridges.numba")
     if bridge.load() is None:
         raise ImportError(bridge.state(wanted=True))
+    _nan_behind_zeros()
+
+
+def _nan_behind_zeros() -> None:
+    """From here on, compiled code that reads further than the zeros it is given finds NaN, not what happens to stand."""
+    arrays = importlib.import_module("xconv._bridges.numba.arrays")
+    known = arrays.zeros
+    reach = known(0, np.dtype("float32"))[0].size  # numbers that may be read beyond
+
+    @lru_cache(maxsize=64)
+    def zeros(count, dtype):
+        found = np.full(count + reach + 2**15, np.nan, dtype)
+        found[: count + reach] = 0
+        return found, arrays.address(found)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("xconv._bridges.numba.") and getattr(module, "zeros", None) is known:
+            module.zeros = zeros
 
 
 def _hide(package: str) -> None:

@@ -239,7 +239,7 @@ def _in_blocks(x: Array, w: Array, m: int, y: Array, finish: Finish, g: _Geometr
         room[slot * step // size :][: LINE // size] = 0
     v_step, p_step = block * channels * size, block * outputs * size
     _ready, reading, writing = _ends(x, m, y, finish, g, v_step, p_step)
-    _zeros, nothing = zeros(0, x.dtype)
+    _zeros, nothing = zeros(outputs, x.dtype)  # what the products begin with, all outputs
     own = (block,), (channels * size,), (outputs * size,), (v_step, w.strides[0], 0, p_step, 0)
     _tables, (shape, xs, ys, steps) = zip(*map(table_at, own), strict=True)
     _off, off = table_at(tuple(size * c for c in range(channels)))
