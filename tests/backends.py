@@ -207,7 +207,7 @@ def _need_compiled_movers() -> None:
 
 
 def _nan_behind_zeros() -> None:
-    """From here on, compiled code that reads further than the zeros it is given finds NaN, not what happens to stand."""
+    """From here on, compiled code that reads further than the zeros it is given finds NaN."""
     arrays = importlib.import_module("xconv._bridges.numba.arrays")
     known = arrays.zeros
     reach = known(0, np.dtype("float32"))[0].size  # numbers that may be read beyond

@@ -138,7 +138,7 @@ def test_a_plan_keeps_its_kernel_in_blocks(monkeypatch, small, name, groups):
     x, w = numbers((2, 9, 8, 20), seed=1), numbers((size, size, 20 // groups, 256), seed=2)
     with xconv.config(fast=False):
         layer = xconv.plan(xconv.conv, x, w, padding=size // 2, groups=groups, algorithm=name)
-        (kernel,) = layer._kernels.values()
+        (kernel,) = layer._kept.kernels.values()
         plain = {"pointwise": 2, "im2col": 2 + (groups > 1), "winograd": 4}[name]
         assert kernel.weights.ndim == plain + bool(small)
         expected = xconv.conv(x, w, padding=size // 2, groups=groups, algorithm="direct")

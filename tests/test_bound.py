@@ -8,8 +8,8 @@ import pytest
 
 import xconv
 from cases import numbers, pytest_generate_tests, thinned  # noqa: F401
-from compare import assert_close
-from xconv import _blocks, _products
+from compare import assert_close, assert_same
+from xconv import _blocks, _conv, _plan, _products, _transposed
 from xconv._algorithms import ALGORITHMS, FACTORED
 from xconv._engine import KERNELS
 from xconv._explain import PLANNED
@@ -225,11 +225,73 @@ def test_kernels_of_the_last_sizes_are_kept_and_of_no_more(made):
     for _ in range(2):
         for x in inputs:
             assert_close(layer(x), xconv.conv(x, W))
-    assert len(layer._kernels) <= KERNELS
+    assert len(layer._kept.kernels) <= KERNELS
     before = made["fft"]
     for x in inputs[-KERNELS:]:
         layer(x)
     assert made["fft"] == before
+
+
+LIKE_ONE_BEFORE = {
+    "conv": (xconv.conv, (W, B), {"padding": 1, "activation": "relu", "layout": "NCHW,HWIO->NHWC"}),
+    "conv_transpose": (xconv.conv_transpose, (T[:2, :2], B), {"stride": 2, "layout": "NCHW,HWIO->NHWC"}),
+}
+
+
+@pytest.mark.parametrize("name", LIKE_ONE_BEFORE)
+def test_a_call_like_one_before_needs_its_input_only(monkeypatch, name):
+    """Another shape, dtype or setting, plans that are forgotten, or a residual: and everything is looked up again."""
+    function, others, options = LIKE_ONE_BEFORE[name]
+    x = np.moveaxis(X, -1, 1)
+    layer = xconv.plan(function, x.shape, *others, **options)
+    expected = layer(x)
+
+    def forbidden(*_given, **_options):
+        raise AssertionError("looked up")
+
+    with monkeypatch.context() as patch:
+        for module in (_conv, _transposed):
+            patch.setattr(module, "inspect", forbidden)
+        assert_same(layer(x), expected)
+        assert_same(layer(x[:, ::-1][:, ::-1]), expected)
+        for other in (x[:1], x.astype("float64")):
+            with pytest.raises(AssertionError, match="looked up"):
+                layer(other)
+        with xconv.config(threads=1), pytest.raises(AssertionError, match="looked up"):
+            layer(x)
+        if name == "conv":
+            with pytest.raises(AssertionError, match="looked up"):
+                layer(x, residual=expected)
+        _plan.forget_plans()
+        with pytest.raises(AssertionError, match="looked up"):
+            layer(x)
+    if name == "conv":
+        more = layer(x, residual=np.ones_like(expected))
+        assert_close(more, np.maximum(xconv.conv(x, *others, **options | {"activation": None}) + 1, 0))
+    assert_same(layer(x), expected)
+    with pytest.raises(TypeError, match="mask"):
+        layer(np.ma.masked_array(x))
+
+
+def test_calls_like_the_last_ones_are_kept_and_no_more():
+    layer = xconv.plan(xconv.conv, X.shape, W)
+    for size in range(3, 3 + 2 * KERNELS):
+        layer(numbers((1, size, 5, 4)))
+    assert len(layer._kept.calls) == KERNELS
+
+
+def test_an_activation_that_convolves_is_not_taken_for_the_call():
+    inner = []
+
+    def activation(y):
+        inner.append(xconv.conv(y[..., :4], W, padding=1))
+        return y
+
+    layer = xconv.plan(xconv.conv, X.shape, W, activation=activation)
+    expected = xconv.conv(X, W)
+    for _ in range(3):
+        assert_same(layer(X), expected)
+    assert len(inner) == 3
 
 
 def test_a_plan_is_not_changed_by_a_call_that_fails():
@@ -363,9 +425,9 @@ def test_a_dense_layer_keeps_its_matrix_in_blocks(monkeypatch):
 def keeps_matrix(w, b, rows, kept):
     layer = xconv.plan(xconv.dense, (rows, 40), w, b, activation="relu")
     assert layer.algorithm == "pointwise"
-    (kernel,) = layer._kernels.values()
+    (kernel,) = layer._kept.kernels.values()
     assert kernel.weights.shape == kept
     for shape in ((40,), (1, 40), (3, 40), (2, 9, 40), (0, 40)):
         x = numbers(shape, seed=3)
         assert_close(layer(x), xconv.dense(x, w, b, activation="relu"), rtol=1e-5)
-    assert list(layer._kernels.values()) == [kernel]
+    assert list(layer._kept.kernels.values()) == [kernel]

@@ -147,6 +147,14 @@ def single_options():
     yield Case("three-taps-same", 3, sizes=(4, 5, 4), kernel=(3, 3, 3), padding="same")
     yield Case("three-taps-of-two-phases", 2, sizes=(5, 4), kernel=(6, 6), stride=2, padding=2)
     yield Case("three-taps-of-three-phases", 1, sizes=(7,), kernel=(9,), stride=3, output_padding=2)
+    for rank in (1, 2, 3):  # phases of the last axis that are one convolution
+        beside = {"sizes": SIZES[rank], "kernel": (2,) * rank, "stride": 2}
+        yield Case(f"beside-{rank}d", rank, **beside)
+        yield Case(f"beside-{rank}d-bias", rank, **beside, bias=True, batch=None, layout="channels_first")
+        yield Case(f"beside-{rank}d-cropped", rank, **{**beside, "sizes": (5,) * rank}, padding=2, bias=True)
+    yield Case("beside-taps", 2, kernel=(3, 6), stride=(1, 3), padding=(1, 3), bias=True)
+    yield Case("beside-taps-of-three", 2, sizes=(5, 6), kernel=(3, 6), stride=(1, 2), padding=(1, 2))
+    yield Case("beside-grown", 2, kernel=(2, 2), stride=2, padding=((0, 1), (-2, -4)), output_padding=(1, 0))
     for multiplier in (1, 2):
         each = {"channels": 2 * multiplier, "outputs": 2, "groups": 2}
         yield Case(f"depthwise-{multiplier}", 2, **each, kernel=(4, 4), stride=2, padding=1)
@@ -361,3 +369,22 @@ def test_transposed_is_the_adjoint_of_conv(backend, padding, stride, dilation, g
     back = backend.call(xconv.conv_transpose, g, w, **options, output_shape=x.shape[1:3])
     assert back.shape == x.shape
     assert np.sum(y * g) == np.sum(x * back)
+
+
+@pytest.mark.backends("numpy", "fast")
+@pytest.mark.parametrize("bound", [False, True])
+def test_phases_of_the_last_axis_stand_side_by_side(bound):
+    """Where they can: it is said, the kernel is made ready once, and a small workspace cuts it as anything else."""
+    x, b = numbers((2, 5, 6, 3)), numbers((4,), seed=2)
+    w = numbers((2, 4, 4, 3), seed=1)
+    explained = xconv.explain(xconv.conv_transpose, x, w, b, stride=2)
+    assert "2 neighbours on the last axis stand side by side in the channels" in str(explained)
+    assert "side by side" not in str(xconv.explain(xconv.conv_transpose, x, w, b, stride=2, padding=1))
+    layer = xconv.plan(xconv.conv_transpose, x, w, b, stride=2)
+    call = layer if bound else (lambda x: xconv.conv_transpose(x, w, b, stride=2))
+    expected = reference.conv_transpose(
+        x, w, b, stride=(2, 2), pads=((0, 0),) * 2, output_padding=(0, 0), dilation=(1, 1), groups=1
+    )
+    for workspace in (2**26, 2000):
+        with xconv.config(workspace=workspace):
+            assert_close(call(x), expected)

@@ -458,13 +458,15 @@ def test_winograd_meets_every_ragged_size(rows, m):
 @pytest.mark.parametrize("channels, outputs", [(1200, 5), (3, 1200)])
 @pytest.mark.parametrize("sizes", [(3, 2), (33, 39)])  # few tiles, and so many that they are done by and by
 def test_winograd_of_many_channels(channels, outputs, sizes, m):
-    """The zeros around an image, those that sums begin with, and what is written nowhere, are as wide as all of them."""
+    """Zeros around an image, those that sums begin with, and what is written nowhere, are as wide as all of them."""
     axes = tuple(Axis(n, 3, 1, 1, 1, 1, 1) for n in sizes)
     x, w = numbers((1, *sizes, channels)), numbers((3, 3, channels, outputs))
     finish = Finish(numbers((outputs,)), numbers((1, *sizes, outputs), seed=1))
     y = winograd_sum(x, w, axes, m, "part", finish)
     expected = finished(summed(x, w, axes), finish)
-    y.check(lambda y, expected: assert_close(y, expected, rtol=0, atol=1e-5 * np.abs(expected).max()), expected)
+    y.check(
+        lambda y, expected: assert_close(y, expected, rtol=0, atol=1e-5 * np.abs(expected).max()), expected
+    )
 
 
 @pytest.mark.parametrize("m", [2, 4])

@@ -1,5 +1,6 @@
 """The surveyor: the two transposes of a convolution, tiles that cover it, boundary modes as runs."""
 
+from dataclasses import replace
 from itertools import product
 
 import hypothesis.strategies as st
@@ -11,7 +12,7 @@ from reference import conv as reference_conv
 from reference import output_size
 from xconv._borders import boundary, runs
 from xconv._geometry import Axis, ConvProblem, ceil_high, cut, edges, has_empty_window, materialised
-from xconv._phases import periods, phases
+from xconv._phases import _phase, periods, phases, side_by_side
 
 axes = st.builds(
     Axis,
@@ -199,6 +200,41 @@ def test_phases_compute_the_outputs_of_their_remainders_without_holes(problem):
         assert all(a.low >= 0 and a.high >= 0 for a in part.axes)
         result = convolve(part, x[(slice(None), *source)], w[kernel])
         assert np.array_equal(result, expected)
+
+
+@given(problems(), st.data())
+@settings(max_examples=300)
+def test_phases_stand_side_by_side_where_all_of_the_last_axis_meet_the_same(problem, data):
+    """They do if, and only if, they are the same convolution of the same elements, with kernels of their own."""
+    if data.draw(st.booleans()):  # which is rare by chance
+        holes, taps = data.draw(st.integers(2, 3)), data.draw(st.integers(1, 2))
+        low = holes * data.draw(st.integers(0, 2)) - 1
+        axis = problem.axes[-1]._replace(
+            window=holes * taps, stride=1, dilation=1, input_dilation=holes, low=low
+        )
+        short = -axis.output % holes if axis.output > 0 else holes - axis.output
+        axis = axis._replace(high=axis.high + short)
+        problem = replace(problem, axes=(*problem.axes[:-1], axis))
+    beside, last, found = side_by_side(problem), problem.axes[-1], phases(problem)
+    along = [_phase(last, r) for r in range(last.input_dilation)]
+    alike = None not in along and len({(source.start, source.stop, part) for source, _, part in along}) == 1
+    alike = alike and along[0][2].size > 0  # else they meet nothing at all
+    suits = problem.groups == 1 and problem.channels_in * problem.channels_out > 1
+    if beside.beside == 1:
+        assert beside == problem
+        assert not (alike and suits and last.stride == last.dilation == 1 < last.input_dilation)
+        return
+    assert alike or not along[0][2].size
+    holes, (*window, taps) = last.input_dilation, problem.window
+    assert beside.beside == holes
+    assert not beside.axes[-1].input_dilation > 1
+    x, w, _ = arrays(problem, 0)
+    kernel = w.reshape(*window, taps // holes, holes, *w.shape[-2:])
+    kernel = np.moveaxis(np.flip(kernel, axis=len(window) + 1), len(window) + 1, -2)
+    kernel = kernel.reshape(*window, taps // holes, problem.channels_in, -1)
+    result = convolve(beside, x, kernel)
+    assert np.array_equal(result.reshape(convolve(problem, x, w).shape), convolve(problem, x, w))
+    assert found.keys() == {(*r, i) for *r, _ in found for i in range(holes)}
 
 
 def test_a_transposed_convolution_multiplies_no_holes():

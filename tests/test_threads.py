@@ -271,6 +271,19 @@ def test_blas_is_left_as_it_was_where_holding_it_fails(monkeypatch):
     assert attempts == [True, False]
 
 
+@pytest.mark.parametrize("library", BLAS, ids=lambda library: library.internal_api)
+def test_a_library_is_told_by_itself_or_by_way_of_threadpoolctl(library):
+    """From any thread: threadpoolctl alone would heed the first one that asks."""
+    for control in (_blas._control(library), _blas._own_control(library)):
+        if control is None:  # a library that is not OpenBLAS with threads of the process
+            continue
+        for threads in (1, 2, 3):
+            told = threading.Thread(target=control.set_threads, args=(threads,))
+            told.start()
+            told.join()
+            assert control.threads() == library.get_num_threads() == threads
+
+
 # ------------------------------------------------------------------------------------------------------ interrupts
 
 

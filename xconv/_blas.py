@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from ctypes import CDLL
 from functools import lru_cache
+from itertools import product
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from threadpoolctl import ThreadpoolController
+
+
+class _Control(NamedTuple):
+    """How many threads a BLAS library has, to be asked and to be set from any thread."""
+
+    threads: Callable[[], int]
+    set_threads: Callable[[int], None]
 
 
 class _Blas:
@@ -17,13 +27,13 @@ class _Blas:
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a signal's handler may convolve, too
         self.holders: set[object] = set()
-        self.found: list[tuple[Any, int]] = []  # libraries, and the threads they had
+        self.found: list[tuple[_Control, int]] = []  # libraries, and the threads they had
 
     def hold(self, holder: object) -> None:
         with self.lock:
             first = not self.holders
             if first:
-                self.found = [(library, library.get_num_threads()) for library in libraries()]
+                self.found = [(control, control.threads()) for control in _controls()]
             self.holders.add(holder)
             if first:
                 self.set(held=True)
@@ -35,17 +45,9 @@ class _Blas:
                 self.set(held=False)
 
     def set(self, *, held: bool) -> None:
-        for library, threads in self.found:
+        for control, threads in self.found:
             if threads != 1:
-                _set_threads(library, 1 if held else threads)
-
-
-def _set_threads(library: Any, threads: int) -> None:
-    """From any thread: where threadpoolctl heeds the first one that asks and no other, that is forgotten again."""
-    clear = getattr(library, "clear_controlling_thread", lambda force: None)
-    clear(force=True)
-    library.set_num_threads(threads)
-    clear(force=True)
+                control.set_threads(1 if held else threads)
 
 
 _blas = _Blas()
@@ -85,11 +87,40 @@ def libraries() -> list[Any]:
     return [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
 
 
+@lru_cache(maxsize=1)
+def _controls() -> list[_Control]:
+    return [_own_control(library) or _control(library) for library in libraries()]
+
+
+def _own_control(library: Any) -> _Control | None:
+    """OpenBLAS's own functions, where its threads are the process's: a tenth of the time of `_control`."""
+    if library.internal_api != "openblas" or getattr(library, "threading_layer", None) != "pthreads":
+        return None
+    functions = CDLL(library.filepath)
+    for before, after in product(("", "scipy_"), ("", "64_", "_64")):
+        ask, tell = (f"{before}openblas_{verb}_num_threads{after}" for verb in ("get", "set"))
+        if hasattr(functions, ask) and hasattr(functions, tell):
+            return _Control(getattr(functions, ask), getattr(functions, tell))
+    return None
+
+
+def _control(library: Any) -> _Control:
+    """By way of threadpoolctl, which heeds the first thread that asks and no other, until that is forgotten again."""
+    clear = getattr(library, "clear_controlling_thread", lambda force: None)
+
+    def set_threads(threads: int) -> None:
+        clear(force=True)
+        library.set_num_threads(threads)
+        clear(force=True)
+
+    return _Control(library.get_num_threads, set_threads)
+
+
 def own_threads(wanted: int | None) -> bool:
     """Whether BLAS has several threads, no more than ``wanted``, and nobody holds it to one."""
     if _blas.holders or wanted == 1:
         return False
-    threads = min(lib.get_num_threads() for lib in libraries())
+    threads = min(control.threads() for control in _controls())
     return threads > 1 and (wanted is None or wanted >= threads)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xconv._engine import Kernels, in_use
+from xconv._engine import Kept, in_use
 from xconv._errors import door
 from xconv._explain import Explanation, planned
 from xconv._namespace import Array
@@ -26,8 +26,8 @@ class BoundCall:
         self._function = function
         self._others = others
         self._options = options
-        self._kernels: Kernels = {}
-        token = in_use.set(self._kernels)
+        self._kept = Kept({}, {})
+        token = in_use.set(self._kept)
         try:
             self.explanation = Explanation(function.__name__, planned(function, (x, *others), options))
         finally:
@@ -43,8 +43,10 @@ class BoundCall:
 
         A ``residual`` is added to this result, where the function knows of any.
         """
+        if residual is None and (again := self._kept.call(x)) is not None:
+            return again(x)
         options = self._options if residual is None else {**self._options, "residual": residual}
-        token = in_use.set(self._kernels)
+        token = in_use.set(self._kept)
         try:
             return self._function(x, *self._others, **options)
         finally:

@@ -8,7 +8,7 @@ from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, Shape, frozen
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import Ready, enter, execute, leave, ready
+from xconv._engine import Ready, arranged, between, in_use, ready
 from xconv._errors import door, refuse
 from xconv._layout import permuted
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
@@ -151,10 +151,12 @@ def _conv(
     w = permuted_axes(w, spec.layout.kernel, xp)
     if spec.kernel_shape is not None:
         w = xp.reshape(w, spec.kernel_shape)
-    x = enter(x, spec.layout, xp, batched=spec.batched)
     operands = (w, b) if residual is None else (w, b, _inner_residual(residual, spec, dtypes, xp))
-    (y,) = execute(job, x, operands, xp, traits, plans)
-    return leave(y, spec.layout, xp, batched=spec.batched)
+    keeps = in_use.get()
+    call = between(arranged(job, operands, xp, traits, plans), spec.layout, xp, batched=spec.batched)
+    if keeps is not None and residual is None:
+        keeps.keep(x, call)
+    return call(x)
 
 
 def _prepared_once(

@@ -24,6 +24,7 @@ from xconv._namespace import (
     Array,
     DType,
     Namespace,
+    NumPyArray,
     Traits,
     added,
     assignable,
@@ -36,8 +37,8 @@ from xconv._namespace import (
     permuted_axes,
     same_memory,
 )
-from xconv._phases import Phase, periods, phases
-from xconv._plan import Plan, plan_conv, plan_window
+from xconv._phases import Phase, periods, phases, side_by_side
+from xconv._plan import Plan, plan_conv, plan_window, times_forgotten
 from xconv._tiles import Job, Operands, Place, run, run_chunks
 
 Activation = Callable[[Array], Array]
@@ -56,11 +57,36 @@ class Kernel(NamedTuple):
 
 
 Kernels = dict[Any, Kernel]  # by algorithm and problem
+Call = Callable[[Array], Any]  # that only lacks its input
+
+
+class Kept(NamedTuple):
+    """What a plan keeps."""
+
+    kernels: Kernels
+    calls: dict[
+        Any, Call
+    ]  # by shape and dtype of an input of NumPy, settings, and how often plans were forgotten
+
+    def call(self, x: Array) -> Call | None:
+        """The call for an input like this one, if there has been one."""
+        return self.calls.get(_kind(x)) if type(x) is NumPyArray else None
+
+    def keep(self, x: Array, call: Call) -> None:
+        """Have it for the next input like this one."""
+        if type(x) is NumPyArray:
+            with _keeping:
+                while len(self.calls) >= KERNELS:
+                    self.calls.pop(next(iter(self.calls)))
+                self.calls[_kind(x)] = call
+
+
+def _kind(x: Array) -> Any:
+    return x.shape, x.dtype, settings(), times_forgotten()
+
 
 _only_plan: ContextVar[bool] = ContextVar("xconv_only_plan", default=False)
-in_use: ContextVar[Kernels | None] = ContextVar(
-    "xconv_kernels", default=None
-)  # by the call that a plan makes
+in_use: ContextVar[Kept | None] = ContextVar("xconv_kept", default=None)  # by the call that a plan makes
 
 
 class Planned(Exception):
@@ -134,6 +160,18 @@ def leave(y: Array, layout: Layout, xp: Namespace, *, batched: bool) -> Array:
     return permuted_axes(y, layout.leave(batched=batched), xp)
 
 
+def between(
+    inner: Callable[[Array], tuple[Array, ...]], layout: Layout, xp: Namespace, *, batched: bool
+) -> Call:
+    """From the caller's array to the result as the caller wants it, by a way between the inner ones."""
+
+    def call(x: Array) -> Array:
+        (y,) = inner(enter(x, layout, xp, batched=batched))
+        return leave(y, layout, xp, batched=batched)
+
+    return call
+
+
 def typed(problem: ConvProblem, dtypes: SumDTypes, extra: int, xp: Namespace, *, cast: bool) -> ConvProblem:
     """The problem with the kind and size of number it is computed in."""
     direct = dtype_kind(xp, dtypes.result) == "integer" or settings().precision == "strict"
@@ -172,14 +210,30 @@ def execute(
     traits: Traits,
     plans: dict[bool, Plan] | None = None,
 ) -> tuple[Array, ...]:
-    """Plan the job and run it, here or, for a chunked array, in the array's own scheduler.
+    """Plan the job and run it, here or, for a chunked array, in the array's own scheduler."""
+    return arranged(job, operands, xp, traits, plans)(x)
+
+
+def arranged(
+    job: Job,
+    operands: Operands,
+    xp: Namespace,
+    traits: Traits,
+    plans: dict[bool, Plan] | None = None,
+) -> Callable[[Array], tuple[Array, ...]]:
+    """Plan the job, and what is left to do with its input.
 
     The first operand of a convolution is its kernel; the work gets it as its algorithm wants it.
     """
-    problem, kernels = job.problem, in_use.get()
-    if kernels is not None:
-        in_use.set(None)  # they are of this call, and of none that its activation may make
-    bound = kernels is not None
+    problem = job.problem
+    if problem.holes and not traits.chunked and not isinstance(problem, WindowProblem):
+        beside = side_by_side(problem)
+        if beside.beside > problem.beside:
+            return _side_by_side(job, beside, operands, xp, traits, plans)
+    keeps = in_use.get()
+    if keeps is not None:
+        in_use.set(None)  # it is of this call, and of none that its activation may make
+    bound, kernels = keeps is not None, None if keeps is None else keeps.kernels
     plan = None if plans is None else plans.get(bound)
     if plan is None or (plan.traits is not traits and plan.traits != traits):
         plan = _plan(job, traits, bound=bound)
@@ -192,11 +246,31 @@ def execute(
     if _only_plan.get():
         raise Planned(plan)
     if traits.chunked:
-        return run_chunks(job, x, operands, _execute_block, xp)
+        return partial(run_chunks, job, operands=operands, compute=_execute_block, xp=xp)
     if not job.fill and reads_borders(plan.algorithm, problem):
         job = replace(job, borders=True)
     threads = min(job.settings.threads or cores(), plan.at_once) if plan.threaded else 0
-    return run(job, x, operands, plan.whole, plan.edges, threads, xp)
+    return partial(run, job, operands=operands, whole=plan.whole, edges=plan.edges, threads=threads, xp=xp)
+
+
+def _side_by_side(
+    job: Job,
+    beside: ConvProblem,
+    operands: Operands,
+    xp: Namespace,
+    traits: Traits,
+    plans: dict[bool, Plan] | None,
+) -> Callable[[Array], tuple[Array, ...]]:
+    """The job done as another problem, that of ``xconv._phases.side_by_side``."""
+    w, b = operands
+    count, rank = beside.beside, len(beside.axes)
+    w = xp.reshape(w, (*w.shape[: rank - 1], -1, count, *w.shape[rank:]))  # (*k, taps, phases, I, O)
+    w = xp.permute_dims(xp.flip(w, axis=rank), (*range(rank), rank + 1, rank, rank + 2))
+    b = None if b is None else xp.concat([b] * count)
+    other = replace(job, problem=beside, tails=((beside.channels_out,),))
+    call = arranged(other, (w, b), xp, traits, plans)
+    shape = (beside.batch, *beside.outputs[:-1], beside.outputs[-1] * count, beside.channels_out // count)
+    return lambda x: (xp.reshape(call(x)[0], shape),)
 
 
 def _plan(job: Job, traits: Traits, *, bound: bool) -> Plan:
@@ -217,15 +291,18 @@ def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: 
     problem: Any = plan.problem
     room = ALGORITHMS[plan.algorithm]
     key = (plan.algorithm, plan.core, dtype)  # which says as well whether compiled code does it
-    if kernels is not None and is_traced(w):
-        kernels = None  # what is made of it is of this call only
     if kernels is not None and (found := kernels.get(key)) is not None:
         return found
+    if kernels is not None and is_traced(w):
+        kernels = None  # what is made of it is of this call only
     if problem.separable:
         w = tuple(None if k is None else xp.astype(k, dtype, copy=False) for k in w)
         w = w if plan.algorithm in FACTORED else multiplied(w, problem, xp)
-    elif w.dtype != dtype:
-        w = xp.astype(w, dtype)
+    else:
+        if problem.beside > 1:  # (*k, I, phases, O)
+            w = xp.reshape(w, (*w.shape[:-2], -1))
+        if w.dtype != dtype:
+            w = xp.astype(w, dtype)
 
     def made(w: Any, core: ConvProblem) -> Any:
         weights = room.bind(w, core, xp)
@@ -252,17 +329,17 @@ def right_operand(w: Array, lead: tuple[int, ...], dtypes: SumDTypes, xp: Namesp
 
     To the planner it is a kernel of one element.
     """
-    kernels = in_use.get()
-    if kernels is None and not _only_plan.get():
+    keeps = in_use.get()
+    if keeps is None and not _only_plan.get():
         return xp.astype(w, dtypes.compute, copy=False)
     problem = ConvProblem(prod(lead), (Axis(1, 1),), *w.shape)
     problem = replace(typed(problem, dtypes, 0, xp, cast=False), fast=False)
-    plan = plan_conv(problem, traits, settings(), "pointwise", bound=kernels is not None)
-    if kernels is None or traits.chunked:
+    plan = plan_conv(problem, traits, settings(), "pointwise", bound=keeps is not None)
+    if keeps is None or traits.chunked:
         w = xp.astype(w, dtypes.compute, copy=False)
     else:
         in_use.set(None)  # as above
-        w = bound_kernel(plan, w, dtypes.compute, kernels, xp).weights
+        w = bound_kernel(plan, w, dtypes.compute, keeps.kernels, xp).weights
     if _only_plan.get():
         raise Planned(plan)
     return w

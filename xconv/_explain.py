@@ -148,6 +148,10 @@ def _lines(name: str, plan: Plan) -> list[str]:
             f"  axis {i}: {a.size} + pads ({a.low}, {a.high}), stride {a.stride}, dilation {a.dilation}, "
             f"input dilation {a.input_dilation} -> {a.output}"
         )
+    if isinstance(problem, ConvProblem) and problem.beside > 1:
+        lines.append(
+            f"  of which {problem.beside} neighbours on the last axis stand side by side in the channels"
+        )
     lines.append(f"  on {plan.traits.namespace} arrays, workspace {_size(plan.workspace)}")
     if movers := compiled_movers(plan.algorithm, problem):
         lines.append(f"  compiled: {', '.join(movers)}")

@@ -155,6 +155,7 @@ class ConvProblem:
     ends: bool = (
         False  # whether compiled sums would do all that comes after them as well: bias, residual, bounds
     )
+    beside: int = 1  # how many neighbours on the last axis of the result stand side by side in its channels
 
     def __hash__(self) -> int:
         return self._hash

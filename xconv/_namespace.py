@@ -294,6 +294,8 @@ NumPyArray = np.ndarray
 
 def is_traced(x: Any) -> bool:
     """Whether an array, or any of a dictionary of arrays, belongs to a program being made, or to derivatives."""
+    if isinstance(x, np.ndarray):
+        return False
     if isinstance(x, dict):
         return any(map(is_traced, x.values()))
     if compat.is_torch_array(x):

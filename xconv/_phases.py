@@ -8,6 +8,10 @@ r = o mod (e / g). The taps that meet elements in phase r are t = t0 + u * e / g
 
 which is again a window sliding over the input, now without holes. So every phase is a convolution with part of the
 kernel, and the phases interleave to the result. (A transposed convolution with stride e has e phases an axis.)
+
+Where all phases of the last axis meet the same elements, as those of a transposed convolution do whose kernel is as
+long as its stride, they are one convolution with e times as many output channels: its result (..., W / e, e * O) is the
+result (..., W, O) as it stands in memory.
 """
 
 from __future__ import annotations
@@ -47,6 +51,34 @@ def phases(problem: ConvProblem) -> dict[tuple[int, ...], Phase]:
             source, kernel, axes = zip(*met, strict=True)
             found[remainders] = Phase(source, kernel, replace(problem, axes=axes))
     return found
+
+
+@lru_cache(maxsize=4096)
+def side_by_side(problem: ConvProblem) -> ConvProblem:
+    """The problem without holes along its last axis, phases side by side in the channels; or as it is.
+
+    With s = d = 1, phase r begins with the tap t0 = (low - r) mod e and reads from (r + t0 - low) / e on, which is the
+    same for all of them where low + 1 is a multiple of e; then t0 = e - 1 - r, and all have as many taps and outputs if
+    window and output are multiples, too.
+    """
+    *others, last = problem.axes
+    holes = last.input_dilation
+    grey = problem.channels_in == problem.channels_out == 1  # for which there are algorithms of its own
+    if grey or problem.groups > 1 or problem.separable or (last.stride, last.dilation) != (1, 1):
+        return problem
+    if holes == 1 or (last.low + 1) % holes or last.window % holes or last.output % holes:
+        return problem
+    if not last.output or not last.size:
+        return problem
+    axis = Axis(last.size, last.window // holes, low=(last.low + 1) // holes - 1)
+    axis = axis._replace(high=last.output // holes - axis.output)
+    return replace(
+        problem,
+        axes=(*others, axis),
+        channels_out=holes * problem.channels_out,
+        extra=holes * problem.extra,
+        beside=holes,
+    )
 
 
 def _phase(axis: Axis, r: int) -> tuple[slice, slice, Axis] | None:

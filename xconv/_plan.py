@@ -98,6 +98,7 @@ LED = frozenset({"convolved", "depthwise", "winograd"})  # compiled movers that 
 
 R = TypeVar("R")
 _caches: list[Callable[[], None]] = []
+_times = 0
 
 
 def plan_cache(function: Callable[..., R]) -> Callable[..., R]:
@@ -109,8 +110,15 @@ def plan_cache(function: Callable[..., R]) -> Callable[..., R]:
 
 def forget_plans() -> None:
     """Plan anew what has been planned: another algorithm may be remembered now."""
+    global _times
+    _times += 1
     for clear in _caches:
         clear()
+
+
+def times_forgotten() -> int:
+    """How often plans have been forgotten: what is kept elsewhere is of its time."""
+    return _times
 
 
 @plan_cache

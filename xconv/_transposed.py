@@ -6,7 +6,7 @@ from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, frozen
 from xconv._config import settings
 from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import enter, execute, leave, ready
+from xconv._engine import arranged, between, in_use, ready
 from xconv._errors import door
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
@@ -88,11 +88,13 @@ def conv_transpose(
     dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, terms)
     check_bias_dtype(xp, b, dtypes.result)
     function = named_activation(activation, dtype_kind(xp, dtypes.result))
-    x = enter(x, spec.layout, xp, batched=spec.batched)
     w = transposed_kernel(permuted_axes(w, spec.layout.kernel, xp), spec.problem, xp)
     job, plans = ready(problem, x.dtype, dtypes, function, frozen(algorithm), xp, settings())
-    (y,) = execute(job, x, (w, b), xp, traits, plans)
-    return leave(y, spec.layout, xp, batched=spec.batched)
+    keeps = in_use.get()
+    call = between(arranged(job, (w, b), xp, traits, plans), spec.layout, xp, batched=spec.batched)
+    if keeps is not None:
+        keeps.keep(x, call)
+    return call(x)
 
 
 def transposed_kernel(w: Array, problem: ConvProblem, xp: Namespace) -> Array:

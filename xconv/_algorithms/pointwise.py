@@ -5,7 +5,7 @@ from __future__ import annotations
 from xconv._algorithms._bias import bias_bytes, biased_product
 from xconv._algorithms._cost import Cost, blas_flops, matmul_bytes
 from xconv._finish import PLAIN, Finish
-from xconv._geometry import ConvProblem
+from xconv._geometry import Axis, ConvProblem
 from xconv._movers import written
 from xconv._namespace import Array, Namespace, Traits
 from xconv._products import matmul
@@ -46,7 +46,8 @@ def run(
     if last.bias is not None:
         return biased_product(x, w, last.bias, problem, xp, out)
     x, problem = written(x, problem, xp)
-    steps = tuple(slice(None, (axis.output - 1) * axis.stride + 1, axis.stride) for axis in problem.axes)
-    x = x[(slice(None), *steps, ...)]
+    if any(axis != Axis(axis.size, 1) for axis in problem.axes):
+        steps = (slice(None, (a.output - 1) * a.stride + 1, a.stride) for a in problem.axes)
+        x = x[(slice(None), *steps, ...)]
     y = matmul(xp.reshape(x, (problem.pixels, problem.channels_in)), w, xp, out, blocked=w.ndim == 3)
     return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))
