@@ -9,7 +9,7 @@ import pytest
 import xconv
 from cases import numbers
 from compare import assert_close
-from xconv import _products
+from xconv import _engine, _products
 from xconv._namespace import numpy_namespace as xp
 from xconv._products import matmul
 from xconv._scratch import scratch
@@ -65,6 +65,47 @@ def test_the_result_is_put_where_it_belongs(eager, name):
     if out is not None and name != "more-axes-on-the-right":
         assert np.shares_memory(y, out)
         np.testing.assert_array_equal(out.reshape(expected.shape), y)
+
+
+@pytest.mark.parametrize("shared_out", [False, True])
+@pytest.mark.parametrize("name", [name for name, (a, b) in SHAPES.items() if len(a) == len(b) == 2])
+def test_every_piece_is_given_away_once(request, name, shared_out):
+    """With its rows and columns, when it is there; and may be changed."""
+    if shared_out:
+        request.getfixturevalue("eager")
+    a, b = operands(name)
+    expected, seen = np.matmul(a, b), np.zeros((len(a), b.shape[1]), int)
+
+    def each(y, rows, columns):
+        assert_close(y, expected[rows, columns])
+        seen[rows, columns] += 1
+        y *= 2
+
+    y = matmul(a, b, xp, each=each)
+    assert (seen == 1).all()
+    assert_close(y, 2 * expected)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "relu6", "silu", lambda y: y[::-1][::-1] + 1])
+@pytest.mark.parametrize("sizes, channels, outputs", [((30, 41), 3, 40), ((3, 2), 30, 900), ((9, 9), 5, 70)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_what_comes_after_a_product_is_done_piece_by_piece(
+    eager, monkeypatch, sizes, channels, outputs, activation, with_bias
+):
+    """Tall, wide and ragged, with any residual; the same bits for any number of threads."""
+    monkeypatch.setattr(_engine, "PIECE", 1000)
+    x, w = numbers((1, *sizes, channels)), numbers((1, 1, channels, outputs), seed=1)
+    b = numbers((outputs,), seed=2) if with_bias else None
+    r = numbers((1, *sizes, outputs), seed=3)
+    function = {"relu": xconv.relu, "relu6": xconv.relu6, "silu": xconv.silu, None: lambda y: y}
+    function = function.get(activation, activation)
+    for residual in (None, r, np.moveaxis(np.ascontiguousarray(np.moveaxis(r, -1, 1)), 1, -1)):
+        sums = np.matmul(x, w[0, 0]) + (0 if b is None else b) + (0 if residual is None else residual)
+        options = {"activation": activation, "residual": residual, "algorithm": "pointwise"}
+        y = xconv.conv(x, w, b, **options)
+        assert_close(y, function(sums))
+        with xconv.config(threads=1):
+            np.testing.assert_array_equal(xconv.conv(x, w, b, **options), y)
 
 
 def test_memory_with_gaps_is_left_alone(eager):

@@ -287,8 +287,10 @@ _NAMED: dict[str, Callable[[Array], Array]] = {
     )
 }  # fmt: skip
 
+for _function in _NAMED.values():  # of every number by itself: a result may be given to them in any pieces
+    _function._xconv_elementwise = True  # type: ignore[attr-defined]
 
-# What compiled movers do to a result on the way: hold it between two bounds.
+# What is done to a result where it stands, by compiled movers on the way: it is held between two bounds.
 relu._xconv_bounds = (0.0, float("inf"))  # type: ignore[attr-defined]
 relu6._xconv_bounds = (0.0, 6.0)  # type: ignore[attr-defined]
 

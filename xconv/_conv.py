@@ -8,7 +8,7 @@ from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, Shape, frozen
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import Ready, arranged, between, in_use, ready
+from xconv._engine import Ready, arranged, in_use, ready, way
 from xconv._errors import door, refuse
 from xconv._layout import permuted
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
@@ -153,7 +153,7 @@ def _conv(
         w = xp.reshape(w, spec.kernel_shape)
     operands = (w, b) if residual is None else (w, b, _inner_residual(residual, spec, dtypes, xp))
     keeps = in_use.get()
-    call = between(arranged(job, operands, xp, traits, plans), spec.layout, xp, batched=spec.batched)
+    call = way(arranged(job, operands, xp, traits, plans), spec.layout, xp, batched=spec.batched)
     if keeps is not None and residual is None:
         keeps.keep(x, call)
     return call(x)

@@ -8,7 +8,7 @@ from math import prod
 from xconv._activations import named_activation
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import Ready, execute, finish, in_use, ready, right_operand
+from xconv._engine import Ready, execute, finish, finish_pieces, in_use, is_elementwise, ready, right_operand
 from xconv._errors import door, refuse
 from xconv._geometry import Axis, ConvProblem
 from xconv._namespace import Array, DType, Namespace, inspect, is_compiled
@@ -71,6 +71,11 @@ def dense(
             return xp.reshape(y, (*x.shape[:-1], outputs))
     w = right_operand(w, x.shape[:-1], dtypes, xp, traits)
     x = xp.astype(x, dtypes.compute, copy=False)
+    if traits.threads and is_elementwise(function) and dtypes.result == dtypes.compute:
+        b = b if b is None or b.dtype == dtypes.result else xp.astype(b, dtypes.result)
+        each = finish_pieces(b, None, function, dtypes.result, xp)
+        y = matmul(xp.reshape(x, (rows, inputs)), w, xp, blocked=w.ndim == 3, each=each)
+        return xp.reshape(y, (*x.shape[:-1], outputs))
     y = matmul(xp.reshape(x, (1, inputs)) if x.ndim == 1 else x, w, xp, blocked=w.ndim == 3)
     if x.ndim == 1:
         y = xp.reshape(y, (outputs,))

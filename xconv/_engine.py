@@ -12,7 +12,7 @@ from math import prod
 from threading import Lock
 from typing import Any, NamedTuple
 
-from xconv._algorithms import ALGORITHMS, FACTORED, FINISHING, Algorithm, kept, reads_borders
+from xconv._algorithms import ALGORITHMS, FACTORED, FINISHING, PIECEWISE, Algorithm, kept, reads_borders
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, dtype_kind, itemsize
 from xconv._finish import PLAIN, Finish
@@ -28,6 +28,7 @@ from xconv._namespace import (
     Traits,
     added,
     assignable,
+    clipped,
     empty_like,
     full_like,
     inspect,
@@ -39,11 +40,15 @@ from xconv._namespace import (
 )
 from xconv._phases import Phase, periods, phases, side_by_side
 from xconv._plan import Plan, plan_conv, plan_window, times_forgotten
+from xconv._products import Each
 from xconv._tiles import Job, Operands, Place, run, run_chunks
 
 Activation = Callable[[Array], Array]
 
 KERNELS = 8  # that are kept
+PIECE = (
+    2**16
+)  # numbers of a result that an activation is applied to at a time: it may have several copies of them
 _keeping = Lock()
 
 
@@ -53,7 +58,8 @@ class Kernel(NamedTuple):
     room: Algorithm
     weights: Any
     finishes: bool = False  # whether its run takes what is to be done last,
-    biases: bool = False  # or of that a bias
+    biases: bool = False  # or of that a bias,
+    pieces: bool = False  # or is told what to do with each piece of the result
 
 
 Kernels = dict[Any, Kernel]  # by algorithm and problem
@@ -160,9 +166,7 @@ def leave(y: Array, layout: Layout, xp: Namespace, *, batched: bool) -> Array:
     return permuted_axes(y, layout.leave(batched=batched), xp)
 
 
-def between(
-    inner: Callable[[Array], tuple[Array, ...]], layout: Layout, xp: Namespace, *, batched: bool
-) -> Call:
+def way(inner: Callable[[Array], tuple[Array, ...]], layout: Layout, xp: Namespace, *, batched: bool) -> Call:
     """From the caller's array to the result as the caller wants it, by a way between the inner ones."""
 
     def call(x: Array) -> Array:
@@ -315,7 +319,9 @@ def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: 
         }
     else:
         weights = made(w, plan.core)
-    kernel = Kernel(room, weights, problem.fast and plan.algorithm in FINISHING, plan.biases)
+    finishes = problem.fast and plan.algorithm in FINISHING
+    pieces = plan.algorithm in PIECEWISE and not (problem.fast or problem.holes) and plan.traits.threads
+    kernel = Kernel(room, weights, finishes, plan.biases, pieces)
     if kernels is not None and not is_traced(kernel.weights):
         with _keeping:
             while len(kernels) >= KERNELS:
@@ -384,12 +390,52 @@ def _convolve_tile(
         if bounds is not None:
             r = None if r is None else ready_to_add(r, job.dtype)
             return (convolve_block(w, x, problem, out, xp, Finish(b, r, *bounds)),)
-    if w.biases and b is not None and job.dtypes[0] == job.dtype:
-        b = b if b.dtype == job.dtype else xp.astype(b, job.dtype)
-        y, b = w.room.run(x, w.weights, problem, xp, out, Finish(b)), None
+    if job.dtypes[0] == job.dtype and (w.pieces or w.biases):
+        b = b if b is None or b.dtype == job.dtype else xp.astype(b, job.dtype)
+        last, b = (Finish(b), None) if w.biases else (PLAIN, b)
+        if w.pieces and is_elementwise(activation):
+            r = None if r is None else xp.reshape(r, (problem.pixels, problem.channels_out))
+            each = finish_pieces(b, r, activation, job.dtype, xp)
+            return (w.room.run(x, w.weights, problem, xp, out, last, each),)
+        y = w.room.run(x, w.weights, problem, xp, out, last)
     else:
         y = convolve_block(w, x, problem, out, xp)
     return (finish(y, b, activation, job.dtypes[0], xp, r),)
+
+
+def is_elementwise(activation: Activation | None) -> bool:
+    """Whether a result may be given to it in any pieces: the caller's own function gets what it always got."""
+    return activation is None or getattr(activation, "_xconv_elementwise", False)
+
+
+def finish_pieces(
+    b: Array | None, r: Array | None, activation: Activation | None, dtype: DType, xp: Namespace
+) -> Each | None:
+    """What comes after a product, for `matmul` to do with each piece of the result (P, O), in its place."""
+    if b is None and r is None and activation is None:
+        return None
+    return partial(_finish_piece, b, r, activation, dtype, xp)
+
+
+def _finish_piece(
+    b: Array | None,
+    r: Array | None,
+    activation: Activation | None,
+    dtype: DType,
+    xp: Namespace,
+    y: Array,
+    rows: slice,
+    columns: slice,
+) -> None:
+    b = None if b is None else b[columns]
+    r = None if r is None else r[rows, columns]
+    one_pass = _bounds(activation) is not None
+    step = max(len(y) if one_pass else PIECE // max(y.shape[1], 1), 1)
+    for start in range(0, len(y), step):
+        part = slice(start, start + step)
+        done = finish(y[part], b, activation, dtype, xp, None if r is None else r[part])
+        if not same_memory(done, y[part]):
+            y[part] = done
 
 
 def _bounds(activation: Activation | None) -> tuple[float, float] | None:
@@ -401,7 +447,7 @@ def convolve_block(
     kernel: Kernel, x: Array, problem: ConvProblem, out: Array | None, xp: Namespace, last: Finish = PLAIN
 ) -> Array:
     """One tile, in ``out`` where that saves a copy; an input with holes is done as several without."""
-    room, weights, finishes, _ = kernel
+    room, weights, finishes = kernel.room, kernel.weights, kernel.finishes
     if not problem.holes:
         return room.run(x, weights, problem, xp, out, *((last,) if finishes else ()))
     steps, found = periods(problem), phases(problem)
@@ -453,5 +499,7 @@ def finish(
     if residual is not None:
         y = added(y, residual if residual.dtype == y.dtype else xp.astype(residual, y.dtype), xp)
     if activation is not None:
-        y = activation(y)
+        bounds = _bounds(activation)
+        held = None if bounds is None else clipped(y, *bounds, out=y)
+        y = activation(y) if held is None else held
     return y if y.dtype == result else xp.astype(y, result)

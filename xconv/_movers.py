@@ -495,13 +495,17 @@ def finished(y: Array, finish: Finish) -> Array:
 
 
 def biased(y: Array, b: Array, xp: Namespace) -> Array:
-    """Add a bias (C,) to what is the caller's to change, (..., W, C): by rows where C alone is a short loop."""
-    channels = b.shape[0]
-    if y.ndim < 3 or channels > 64 or prod(y.shape[:-1]) < 1024:
+    """Add a bias (C,) to what is the caller's to change, (..., C): several pixels at a time where C is a short loop."""
+    channels, pixels = b.shape[0], prod(y.shape[:-1])
+    if y.ndim < 2 or channels > 64 or pixels < 1024:
         return added(y, b, xp)
-    *lead, width, _ = y.shape
-    rows = xp.reshape(y, (*lead, width * channels))
-    return xp.reshape(added(rows, xp.tile(b, (width,)), xp), y.shape)
+    together = y.shape[-2]
+    if y.ndim == 2:
+        together = next((n for n in range(64, 1, -1) if pixels % n == 0), 1) if is_contiguous(y) else 1
+    if together == 1:
+        return added(y, b, xp)
+    rows = xp.reshape(y, (*y.shape[:-2], -1, together * channels))
+    return xp.reshape(added(rows, xp.tile(b, (together,)), xp), y.shape)
 
 
 def total_by_channel(y: Array, xp: Namespace) -> Array:

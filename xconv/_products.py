@@ -7,10 +7,11 @@ they are known to give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from math import prod
+from typing import NamedTuple
 
 from xconv._blas import one_blas_thread, own_threads
 from xconv._blocks import fits, product, small_products
@@ -29,11 +30,24 @@ UNCUT = 256  # numbers of an inner axis that BLAS certainly leaves in one
 VECTOR = 16  # numbers
 FEW = 4  # rows; with fewer, it is the reading of the other operand that takes the time
 
+Each = Callable[
+    [Array, slice, slice], None
+]  # what is done with a piece of a result, and its rows and columns
 
-def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None, *, blocked: bool = False) -> Array:
+
+def matmul(
+    a: Array,
+    b: Array,
+    xp: Namespace,
+    out: Array | None = None,
+    *,
+    blocked: bool = False,
+    each: Each | None = None,
+) -> Array:
     """``a @ b``; in ``out`` where that can be done without a copy: an array of as many elements, or of that shape.
 
-    The right operand may be ``blocked``: as `in_blocks` gives it.
+    The right operand may be ``blocked``: as `in_blocks` gives it. Of arrays of NumPy with two axes, every piece of the
+    result is given to ``each`` when it is there, with its rows and columns, on the thread that has made it.
     """
     if type(a) is not NumPyArray:
         return xp.matmul(a, b)
@@ -42,7 +56,7 @@ def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None, *, block
             return numpy_matmul(a, b)
     columns = b.shape[-3] * b.shape[-1] if blocked else b.shape[-1]
     if a.ndim > 2 and b.ndim == 2 + blocked and out is None and a.flags.c_contiguous and a.size:
-        y = matmul(a.reshape(-1, a.shape[-1]), b, xp, blocked=blocked)  # longer, and only one
+        y = matmul(a.reshape(-1, a.shape[-1]), b, xp, blocked=blocked, each=each)  # longer, and only one
         return y.reshape(*a.shape[:-1], columns)
     shape = (*a.shape[:-1], columns)
     if out is not None:
@@ -52,16 +66,29 @@ def matmul(a: Array, b: Array, xp: Namespace, out: Array | None = None, *, block
     middling = not blocked and not in_tiles() and is_middling(a.shape, columns, a)
     if blocked or (work > ALONE and not middling and fits(a, b)):
         out = empty_like(a, shape, a.dtype) if out is None else out
-        return _in_cuts(a, b, out, products, blocked=blocked)
+        return _in_cuts(a, b, out, products, blocked=blocked, each=each)
     if work <= ALONE or in_tiles() or (middling and own_threads(settings().threads)):
-        return numpy_matmul(a, b, out)
+        return _then(numpy_matmul(a, b, out), each)
     if work <= LARGE or a.dtype.kind not in "fc":
         with one_blas_thread():
-            return numpy_matmul(a, b, out)
+            return _then(numpy_matmul(a, b, out), each)
     out = empty_like(a, shape, a.dtype) if out is None else out
     pieces = _pieces(a, b, out, min(max(products // PIECE, 2), 64), 2)
-    run_all((partial(numpy_matmul, *piece) for piece in pieces), settings().threads or cores(), scratch)
+    tasks = (partial(_piece, numpy_matmul, piece, each) for piece in pieces)
+    run_all(tasks, settings().threads or cores(), scratch)
     return out
+
+
+def _then(y: Array, each: Each | None) -> Array:
+    if each is not None:
+        each(y, slice(None), slice(None))
+    return y
+
+
+def _piece(multiply: Callable[..., Array], piece: Piece, each: Each | None) -> None:
+    multiply(piece.a, piece.b, piece.out)
+    if each is not None:
+        each(piece.out, piece.rows, piece.columns)
 
 
 def is_middling(rows: tuple[int, ...], columns: int, like: Array) -> bool:
@@ -81,12 +108,12 @@ def is_middling(rows: tuple[int, ...], columns: int, like: Array) -> bool:
     )
 
 
-def _in_cuts(a: Array, b: Array, out: Array, products: int, *, blocked: bool) -> Array:
+def _in_cuts(a: Array, b: Array, out: Array, products: int, *, blocked: bool, each: Each | None) -> Array:
     """In blocks, for which BLAS takes one thread by itself."""
     if products <= LARGE or in_tiles():
-        return product(a, b, out, blocked=blocked)
+        return _then(product(a, b, out, blocked=blocked), each)
     pieces = _pieces(a, b, out, min(max(products // PIECE, 2), 64), 3 if blocked else 2)
-    tasks = (partial(product, *piece, blocked=blocked) for piece in pieces)
+    tasks = (partial(_piece, partial(product, blocked=blocked), piece, each) for piece in pieces)
     run_all(tasks, settings().threads or cores(), scratch, nullcontext)
     return out
 
@@ -98,7 +125,17 @@ def _has_rows(out: Array, shape: tuple[int, ...]) -> bool:
     return bool(out.shape == shape and together and rows >= shape[-1] * out.itemsize)
 
 
-def _pieces(a: Array, b: Array, out: Array, count: int, axes: int) -> Iterator[tuple[Array, Array, Array]]:
+class Piece(NamedTuple):
+    """A product that is part of another: operands, place, and which rows and columns of the whole these are."""
+
+    a: Array
+    b: Array
+    out: Array
+    rows: slice = slice(None)
+    columns: slice = slice(None)
+
+
+def _pieces(a: Array, b: Array, out: Array, count: int, axes: int) -> Iterator[Piece]:
     """The product cut along the longer side of the result, or along a batch of at least as many products.
 
     The right operand of one has so many ``axes``: two, or three where it is in blocks.
@@ -106,17 +143,18 @@ def _pieces(a: Array, b: Array, out: Array, count: int, axes: int) -> Iterator[t
     rows, columns = out.shape[-2:]
     if a.ndim > 2 and len(a) >= count:
         for piece in _cuts(len(a), count, 1):
-            yield a[piece], b if b.ndim == axes else b[piece], out[piece]
+            yield Piece(a[piece], b if b.ndim == axes else b[piece], out[piece])
     elif rows >= columns:
         for piece in _cuts(rows, count, 16):
-            yield a[..., piece, :], b, out[..., piece, :]
+            yield Piece(a[..., piece, :], b, out[..., piece, :], piece)
     elif axes == 3:
         width = b.shape[-1]
         for piece in _cuts(b.shape[-3], count, 1):
-            yield a, b[..., piece, :, :], out[..., piece.start * width : piece.stop * width]
+            columns_of = slice(piece.start * width, piece.stop * width)
+            yield Piece(a, b[..., piece, :, :], out[..., columns_of], columns=columns_of)
     else:
         for piece in _cuts(columns, count, 64):
-            yield a, b[..., piece], out[..., piece]
+            yield Piece(a, b[..., piece], out[..., piece], columns=piece)
 
 
 def _cuts(size: int, count: int, unit: int) -> Iterator[slice]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import inf, sqrt
 
-from xconv._namespace import Array, Namespace, differentiates, full_like
+from xconv._namespace import Array, Namespace, clipped, differentiates, full_like
 
 # erfc(z) = exp(-z^2) / (1 + z) * sum of c[k] T_k(t) for z >= 0, with t = (z - 2) / (z + 2): the coefficients of
 # the Chebyshev series of (1 + z) exp(z^2) erfc(z) over all of z >= 0, computed in 60 digits by the discrete cosine
@@ -48,18 +48,21 @@ def at_least(x: Array, low: float, xp: Namespace) -> Array:
     """max(x, low), constant at its kink; NaN stays NaN."""
     if differentiates(xp):
         return xp.where(x <= low, number(x, low), x)
-    return xp.maximum(x, number(x, low))
+    y = clipped(x, low, inf)
+    return xp.maximum(x, number(x, low)) if y is None else y
 
 
 def at_most(x: Array, high: float, xp: Namespace) -> Array:
     """min(x, high), constant at its kink; NaN stays NaN."""
     if differentiates(xp):
         return xp.where(x >= high, number(x, high), x)
-    return xp.minimum(x, number(x, high))
+    y = clipped(x, -inf, high)
+    return xp.minimum(x, number(x, high)) if y is None else y
 
 
 def between(x: Array, low: float, high: float, xp: Namespace) -> Array:
-    return at_most(at_least(x, low, xp), high, xp)
+    y = clipped(x, low, high)
+    return at_most(at_least(x, low, xp), high, xp) if y is None else y
 
 
 def negative_part(x: Array, xp: Namespace) -> Array:

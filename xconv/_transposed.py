@@ -6,7 +6,7 @@ from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, frozen
 from xconv._config import settings
 from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import arranged, between, in_use, ready
+from xconv._engine import arranged, in_use, ready, way
 from xconv._errors import door
 from xconv._geometry import ConvProblem
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
@@ -91,7 +91,7 @@ def conv_transpose(
     w = transposed_kernel(permuted_axes(w, spec.layout.kernel, xp), spec.problem, xp)
     job, plans = ready(problem, x.dtype, dtypes, function, frozen(algorithm), xp, settings())
     keeps = in_use.get()
-    call = between(arranged(job, (w, b), xp, traits, plans), spec.layout, xp, batched=spec.batched)
+    call = way(arranged(job, (w, b), xp, traits, plans), spec.layout, xp, batched=spec.batched)
     if keeps is not None:
         keeps.keep(x, call)
     return call(x)

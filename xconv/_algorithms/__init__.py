@@ -49,6 +49,7 @@ FINISHING = (
     "depthwise",
     "winograd",
 )  # whose compiled forms take a last argument: bias, residual, bounds
+PIECEWISE = ("pointwise",)  # whose `run` gives every piece of the result of one product to who asks for it
 FACTORED = ("separable",)  # whose `bind` takes the kernels of a separable problem as they are given
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from xconv._geometry import ConvProblem
 from xconv._movers import columns_and_one
 from xconv._namespace import Array, Namespace, Traits, empty_like
-from xconv._products import matmul
+from xconv._products import Each, matmul
 
 BIASING = ("pointwise", "im2col", "winograd")
 TERMS = 256  # in a sum; beside more of them, a bias is nothing,
@@ -40,7 +40,13 @@ def bias_bytes(algorithm: str, problem: ConvProblem, traits: Traits) -> int:
 
 
 def biased_product(
-    x: Array, w: Array, b: Array, problem: ConvProblem, xp: Namespace, out: Array | None
+    x: Array,
+    w: Array,
+    b: Array,
+    problem: ConvProblem,
+    xp: Namespace,
+    out: Array | None,
+    each: Each | None = None,
 ) -> Array:
     """Windows of x (N, *n, C), each with a one behind it, times w (T C, O) over b (O,), which may be in blocks."""
     *blocks, terms, width = w.shape
@@ -49,6 +55,6 @@ def biased_product(
     rows[..., terms, :] = xp.reshape(b, (*blocks, width))
     x = xp.reshape(columns_and_one(x, problem.axes, xp), (problem.pixels, terms + 1))
     return xp.reshape(
-        matmul(x, rows, xp, out, blocked=bool(blocks)),
+        matmul(x, rows, xp, out, blocked=bool(blocks), each=each),
         (problem.batch, *problem.outputs, problem.channels_out),
     )

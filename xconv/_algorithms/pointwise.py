@@ -8,7 +8,7 @@ from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis, ConvProblem
 from xconv._movers import written
 from xconv._namespace import Array, Namespace, Traits
-from xconv._products import matmul
+from xconv._products import Each, matmul
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
@@ -41,13 +41,16 @@ def run(
     xp: Namespace,
     out: Array | None = None,
     last: Finish = PLAIN,
+    each: Each | None = None,
 ) -> Array:
     """(P, C) @ (C, O) = (P, O) for P pixels; a kernel that is kept may be in blocks."""
     if last.bias is not None:
-        return biased_product(x, w, last.bias, problem, xp, out)
+        return biased_product(x, w, last.bias, problem, xp, out, each)
     x, problem = written(x, problem, xp)
     if any(axis != Axis(axis.size, 1) for axis in problem.axes):
         steps = (slice(None, (a.output - 1) * a.stride + 1, a.stride) for a in problem.axes)
         x = x[(slice(None), *steps, ...)]
-    y = matmul(xp.reshape(x, (problem.pixels, problem.channels_in)), w, xp, out, blocked=w.ndim == 3)
+    y = matmul(
+        xp.reshape(x, (problem.pixels, problem.channels_in)), w, xp, out, blocked=w.ndim == 3, each=each
+    )
     return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))
