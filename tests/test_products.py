@@ -2,6 +2,8 @@
 
 import itertools
 import threading
+import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -106,6 +108,23 @@ def test_what_comes_after_a_product_is_done_piece_by_piece(
         assert_close(y, function(sums))
         with xconv.config(threads=1):
             np.testing.assert_array_equal(xconv.conv(x, w, b, **options), y)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
+@pytest.mark.parametrize("layout", ["last", "first"])
+def test_what_comes_after_a_product_needs_no_memory(layout, activation):
+    """Of a residual that lies otherwise no copy is made, nor of the result."""
+    x, w, b = numbers((1, 512, 512, 4)), numbers((1, 1, 4, 12)), numbers((12,))
+    r = np.zeros((1, 512, 512, 12), "float32")
+    r = r if layout == "last" else np.moveaxis(np.zeros((1, 12, 512, 512), "float32"), 1, -1)
+    call = partial(xconv.conv, x, w, b, residual=r, activation=activation, algorithm="pointwise")
+    call()
+    tracemalloc.start()
+    try:
+        y = call()
+        assert tracemalloc.get_traced_memory()[1] < y.nbytes + 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def test_memory_with_gaps_is_left_alone(eager):

@@ -34,6 +34,7 @@ from xconv._namespace import (
     inspect,
     is_compilable,
     is_compiled,
+    is_contiguous,
     is_traced,
     permuted_axes,
     same_memory,
@@ -46,9 +47,7 @@ from xconv._tiles import Job, Operands, Place, run, run_chunks
 Activation = Callable[[Array], Array]
 
 KERNELS = 8  # that are kept
-PIECE = (
-    2**16
-)  # numbers of a result that an activation is applied to at a time: it may have several copies of them
+PIECE = 2**16  # numbers of a result that an activation is given at a time
 _keeping = Lock()
 
 
@@ -393,7 +392,7 @@ def _convolve_tile(
     if job.dtypes[0] == job.dtype and (w.pieces or w.biases):
         b = b if b is None or b.dtype == job.dtype else xp.astype(b, job.dtype)
         last, b = (Finish(b), None) if w.biases else (PLAIN, b)
-        if w.pieces and is_elementwise(activation):
+        if w.pieces and is_elementwise(activation) and (r is None or is_contiguous(r)):
             r = None if r is None else xp.reshape(r, (problem.pixels, problem.channels_out))
             each = finish_pieces(b, r, activation, job.dtype, xp)
             return (w.room.run(x, w.weights, problem, xp, out, last, each),)
