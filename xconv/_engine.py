@@ -294,10 +294,10 @@ def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: 
     problem: Any = plan.problem
     room = ALGORITHMS[plan.algorithm]
     key = (plan.algorithm, plan.core, dtype)  # which says as well whether compiled code does it
-    if kernels is not None and (found := kernels.get(key)) is not None:
-        return found
     if kernels is not None and is_traced(w):
         kernels = None  # what is made of it is of this call only
+    if kernels is not None and (found := kernels.get(key)) is not None:
+        return found
     if problem.separable:
         w = tuple(None if k is None else xp.astype(k, dtype, copy=False) for k in w)
         w = w if plan.algorithm in FACTORED else multiplied(w, problem, xp)
