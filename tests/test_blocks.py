@@ -240,3 +240,23 @@ def test_a_long_sum_is_as_exact_as_a_short_one(monkeypatch):
     exact = a.astype("float64") @ b.astype("float64")
     error = product(a, b, np.empty((240, 64), "float32")) - exact
     assert 1e-9 < np.linalg.norm(error) / np.linalg.norm(exact) < 1e-6
+
+
+class Subclass(np.ndarray):
+    """An array of NumPy of another type, as one that is mapped from a file."""
+
+
+@pytest.mark.parametrize("function", [xconv.conv, xconv.dense])
+@pytest.mark.parametrize("bound", [False, True])
+def test_what_comes_after_a_product_is_done_for_arrays_of_other_types(tmp_path, small, function, bound):
+    """Also with weights in blocks."""
+    x, w, b = numbers((1, 30, 40, 100)), numbers((100, 128), seed=1), numbers((128,), seed=2)
+    expected = np.maximum(x @ w + b, 0)
+    mapped = np.memmap(tmp_path / "x", "float32", "w+", shape=x.shape)
+    mapped[...] = x
+    w = w.reshape(1, 1, 100, 128) if function is xconv.conv else w
+    for other in (mapped, x.view(Subclass)):
+        call = xconv.plan(function, other, w, b, activation="relu") if bound else None
+        for _ in range(2):
+            y = call(other) if call else function(other, w, b, activation="relu")
+            assert_close(np.asarray(y), expected)

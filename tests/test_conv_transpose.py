@@ -374,7 +374,7 @@ def test_transposed_is_the_adjoint_of_conv(backend, padding, stride, dilation, g
 @pytest.mark.backends("numpy", "fast")
 @pytest.mark.parametrize("bound", [False, True])
 def test_phases_of_the_last_axis_stand_side_by_side(bound):
-    """Where they can: it is said, the kernel is made ready once, and a small workspace cuts it as anything else."""
+    """Where they can: it is said, and a small workspace cuts it as anything else."""
     x, b = numbers((2, 5, 6, 3)), numbers((4,), seed=2)
     w = numbers((2, 4, 4, 3), seed=1)
     explained = xconv.explain(xconv.conv_transpose, x, w, b, stride=2)

@@ -69,9 +69,7 @@ class Kept(NamedTuple):
     """What a plan keeps."""
 
     kernels: Kernels
-    calls: dict[
-        Any, Call
-    ]  # by shape and dtype of an input of NumPy, settings, and how often plans were forgotten
+    calls: dict[Any, Call]  # by `_kind` of an input of NumPy
 
     def call(self, x: Array) -> Call | None:
         """The call for an input like this one, if there has been one."""
@@ -87,6 +85,7 @@ class Kept(NamedTuple):
 
 
 def _kind(x: Array) -> Any:
+    """All that the way to a result depends on, beside what a plan holds."""
     return x.shape, x.dtype, settings(), times_forgotten()
 
 

@@ -30,9 +30,8 @@ UNCUT = 256  # numbers of an inner axis that BLAS certainly leaves in one
 VECTOR = 16  # numbers
 FEW = 4  # rows; with fewer, it is the reading of the other operand that takes the time
 
-Each = Callable[
-    [Array, slice, slice], None
-]  # what is done with a piece of a result, and its rows and columns
+# What is done with a piece of a result, of these rows and columns.
+Each = Callable[[Array, slice, slice], None]
 
 
 def matmul(
@@ -46,11 +45,13 @@ def matmul(
 ) -> Array:
     """``a @ b``; in ``out`` where that can be done without a copy: an array of as many elements, or of that shape.
 
-    The right operand may be ``blocked``: as `in_blocks` gives it. Of arrays of NumPy with two axes, every piece of the
+    The right operand may be ``blocked``: as `in_blocks` gives it. Of operands with two axes, every piece of the
     result is given to ``each`` when it is there, with its rows and columns, on the thread that has made it.
     """
-    if type(a) is not NumPyArray:
-        return xp.matmul(a, b)
+    if not isinstance(a, NumPyArray):
+        return _then(xp.matmul(a, b), each)
+    if type(a) is not NumPyArray:  # mapped from a file, for example
+        a = a.view(NumPyArray)
     if b.ndim not in (2, a.ndim) and not blocked:
         with one_blas_thread():
             return numpy_matmul(a, b)
