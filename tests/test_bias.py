@@ -7,7 +7,7 @@ import reference
 import xconv
 from cases import numbers, pytest_generate_tests, thinned  # noqa: F401
 from compare import assert_close, assert_same
-from xconv import _engine
+from xconv import _epilogue
 from xconv._algorithms._bias import COPIED, PIXELS, TERMS, TIMES
 
 pytestmark = pytest.mark.backends("numpy")
@@ -62,7 +62,7 @@ def never_added(monkeypatch):
     def added(y, b, xp):
         raise AssertionError("the bias was added afterwards")
 
-    monkeypatch.setattr(_engine, "biased", added)
+    monkeypatch.setattr(_epilogue, "biased", added)
 
 
 @thinned("name, dtype", [(n, d) for n in TAKEN for d in ("float32", "float64", "complex64")], every=2)
@@ -141,8 +141,8 @@ LEFT = {
 def test_elsewhere_it_is_added(name, monkeypatch):
     algorithm, x, w, options = LEFT[name]
     x, w, b = numbers(x, seed=1), numbers(w, seed=2), numbers(w[-1:], seed=3)
-    added, biased = [], _engine.biased
-    monkeypatch.setattr(_engine, "biased", lambda *a: added.append(1) or biased(*a))
+    added, biased = [], _epilogue.biased
+    monkeypatch.setattr(_epilogue, "biased", lambda *a: added.append(1) or biased(*a))
     y = xconv.conv(x, w, b, algorithm=algorithm, **options)
     assert added
     assert_close(y, expected(x, w, b, **options))

@@ -11,8 +11,8 @@ from cases import numbers, pytest_generate_tests, thinned  # noqa: F401
 from compare import assert_close, assert_same
 from xconv import _blocks, _conv, _plan, _products, _transposed
 from xconv._algorithms import ALGORITHMS, FACTORED
-from xconv._engine import KERNELS
 from xconv._explain import PLANNED
+from xconv._kernels import KERNELS
 
 pytestmark = pytest.mark.backends("numpy", "fast")
 

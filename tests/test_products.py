@@ -11,7 +11,7 @@ import pytest
 import xconv
 from cases import numbers
 from compare import assert_close
-from xconv import _engine, _products
+from xconv import _epilogue, _products
 from xconv._namespace import numpy_namespace as xp
 from xconv._products import matmul
 from xconv._scratch import scratch
@@ -95,7 +95,7 @@ def test_what_comes_after_a_product_is_done_piece_by_piece(
     eager, monkeypatch, sizes, channels, outputs, activation, with_bias
 ):
     """Tall, wide and ragged, with any residual; the same bits for any number of threads."""
-    monkeypatch.setattr(_engine, "PIECE", 1000)
+    monkeypatch.setattr(_epilogue, "PIECE", 1000)
     x, w = numbers((1, *sizes, channels)), numbers((1, 1, channels, outputs), seed=1)
     b = numbers((outputs,), seed=2) if with_bias else None
     r = numbers((1, *sizes, outputs), seed=3)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xconv._engine import Kept, in_use
 from xconv._errors import door
 from xconv._explain import Explanation, planned
+from xconv._kernels import Kept, in_use
 from xconv._namespace import Array
 
 

@@ -8,8 +8,9 @@ from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, Shape, frozen
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import Ready, arranged, in_use, ready, way
+from xconv._engine import Ready, arranged, ready, way
 from xconv._errors import door, refuse
+from xconv._kernels import in_use
 from xconv._layout import permuted
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
 from xconv._plan import plan_cache

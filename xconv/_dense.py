@@ -8,9 +8,11 @@ from math import prod
 from xconv._activations import named_activation
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import Ready, execute, finish, finish_pieces, in_use, is_elementwise, ready, right_operand
+from xconv._engine import Ready, execute, ready, right_operand
+from xconv._epilogue import finish, finish_pieces, is_elementwise
 from xconv._errors import door, refuse
 from xconv._geometry import Axis, ConvProblem
+from xconv._kernels import in_use
 from xconv._namespace import Array, DType, Namespace, inspect, is_compiled
 from xconv._plan import plan_cache
 from xconv._products import matmul

@@ -6,91 +6,41 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from itertools import product
 from math import prod
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from xconv._algorithms import ALGORITHMS, FACTORED, FINISHING, PIECEWISE, Algorithm, kept, reads_borders
+from xconv._algorithms import reads_borders
 from xconv._config import Settings, settings
-from xconv._dtypes import SumDTypes, dtype_kind, itemsize
+from xconv._dtypes import SumDTypes, dtype_kind
+from xconv._epilogue import Activation, bounds_of, epilogue_bytes, finish, finish_pieces, is_elementwise
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis, ConvProblem, WindowProblem, materialised
+from xconv._kernels import Call, Kernel, bound_kernel, first_taps, in_use
 from xconv._layout import Layout
 from xconv._machine import cores
-from xconv._movers import biased, block, finished, interleaved, ready_to_add
+from xconv._movers import block, finished, interleaved, ready_to_add
 from xconv._namespace import (
     Array,
     DType,
     Namespace,
-    NumPyArray,
     Traits,
-    added,
     assignable,
-    clipped,
     empty_like,
     full_like,
     inspect,
     is_compilable,
     is_compiled,
     is_contiguous,
-    is_traced,
     permuted_axes,
     same_memory,
 )
-from xconv._phases import Phase, periods, phases, side_by_side
-from xconv._plan import Plan, plan_conv, plan_window, times_forgotten
-from xconv._products import Each
+from xconv._phases import periods, phases, side_by_side
+from xconv._plan import Plan, plan_conv, plan_window
 from xconv._tiles import Job, Operands, Place, run, run_chunks
 
-Activation = Callable[[Array], Array]
-
-KERNELS = 8  # that are kept
-PIECE = 2**16  # numbers of a result that an activation is given at a time
-_keeping = Lock()
-
-
-class Kernel(NamedTuple):
-    """A kernel as an algorithm wants it; of an input with holes, one for each phase, by its first taps."""
-
-    room: Algorithm
-    weights: Any
-    finishes: bool = False  # whether its run takes what is to be done last,
-    biases: bool = False  # or of that a bias,
-    pieces: bool = False  # or is told what to do with each piece of the result
-
-
-Kernels = dict[Any, Kernel]  # by algorithm and problem
-Call = Callable[[Array], Any]  # that only lacks its input
-
-
-class Kept(NamedTuple):
-    """What a plan keeps."""
-
-    kernels: Kernels
-    calls: dict[Any, Call]  # by `_kind` of an input of NumPy
-
-    def call(self, x: Array) -> Call | None:
-        """The call for an input like this one, if there has been one."""
-        return self.calls.get(_kind(x)) if type(x) is NumPyArray else None
-
-    def keep(self, x: Array, call: Call) -> None:
-        """Have it for the next input like this one."""
-        if type(x) is NumPyArray:
-            with _keeping:
-                while len(self.calls) >= KERNELS:
-                    self.calls.pop(next(iter(self.calls)))
-                self.calls[_kind(x)] = call
-
-
-def _kind(x: Array) -> Any:
-    """All that the way to a result depends on, beside what a plan holds."""
-    return x.shape, x.dtype, settings(), times_forgotten()
-
-
 _only_plan: ContextVar[bool] = ContextVar("xconv_only_plan", default=False)
-in_use: ContextVar[Kept | None] = ContextVar("xconv_kept", default=None)  # by the call that a plan makes
 
 
 class Planned(Exception):
@@ -130,10 +80,10 @@ def ready(
     aligned: int = 0,
 ) -> Ready:
     """What is to be done with x (N, *n, C) and w (*k, C / groups, O), and bias and residual, to give (N, *out, O)."""
-    extra = _epilogue_bytes(problem.channels_out, dtypes, activation, xp)
+    extra = epilogue_bytes(problem.channels_out, dtypes, activation, xp)
     problem = typed(problem, dtypes, extra, xp, cast=x != dtypes.compute)
     compilable = is_compilable(xp, dtypes.compute, len(problem.axes))  # here, or in the chunks of an array
-    if compilable and dtypes.result == dtypes.compute and _bounds(activation) is not None:
+    if compilable and dtypes.result == dtypes.compute and bounds_of(activation) is not None:
         problem = replace(problem, ends=True)
     work = partial(_convolve_tile, activation=activation)
     tails = ((problem.channels_out,),)
@@ -196,12 +146,6 @@ def typed(problem: ConvProblem, dtypes: SumDTypes, extra: int, xp: Namespace, *,
         direct=direct,
         fast=fast,
     )
-
-
-def _epilogue_bytes(channels: int, dtypes: SumDTypes, activation: Activation | None, xp: Namespace) -> int:
-    """What an epilogue holds per output pixel: a copy in the result's dtype, the temporaries of an activation."""
-    cast = itemsize(xp, dtypes.result) if dtypes.result != dtypes.compute else 0
-    return channels * (cast + (5 * max(dtypes.itemsize, cast) if activation is not None else 0))
 
 
 def execute(
@@ -288,46 +232,6 @@ def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, 
     return execute(job, x, operands, xp, traits)
 
 
-def bound_kernel(plan: Plan, w: Any, dtype: DType, kernels: Kernels | None, xp: Namespace) -> Kernel:
-    """The kernel made ready for a plan: now, or found among those made before."""
-    problem: Any = plan.problem
-    room = ALGORITHMS[plan.algorithm]
-    key = (plan.algorithm, plan.core, dtype)  # which says as well whether compiled code does it
-    if kernels is not None and is_traced(w):
-        kernels = None  # what is made of it is of this call only
-    if kernels is not None and (found := kernels.get(key)) is not None:
-        return found
-    if problem.separable:
-        w = tuple(None if k is None else xp.astype(k, dtype, copy=False) for k in w)
-        w = w if plan.algorithm in FACTORED else multiplied(w, problem, xp)
-    else:
-        if problem.beside > 1:  # (*k, I, phases, O)
-            w = xp.reshape(w, (*w.shape[:-2], -1))
-        if w.dtype != dtype:
-            w = xp.astype(w, dtype)
-
-    def made(w: Any, core: ConvProblem) -> Any:
-        weights = room.bind(w, core, xp)
-        return weights if kernels is None else kept(plan.algorithm, weights, core, problem.pixels)
-
-    if problem.holes:
-        weights: Any = {
-            first_taps(phase): made(_of_phase(w, phase), materialised(phase.problem))
-            for phase in phases(problem).values()
-        }
-    else:
-        weights = made(w, plan.core)
-    finishes = problem.fast and plan.algorithm in FINISHING
-    pieces = plan.algorithm in PIECEWISE and not (problem.fast or problem.holes) and plan.traits.threads
-    kernel = Kernel(room, weights, finishes, plan.biases, pieces)
-    if kernels is not None and not is_traced(kernel.weights):
-        with _keeping:
-            while len(kernels) >= KERNELS:
-                kernels.pop(next(iter(kernels)))
-            kernels[key] = kernel
-    return kernel
-
-
 def right_operand(w: Array, lead: tuple[int, ...], dtypes: SumDTypes, xp: Namespace, traits: Traits) -> Array:
     """The matrix (I, O) that rows (*lead, I) are multiplied by, in the dtype of the products, or what a plan has kept.
 
@@ -349,27 +253,6 @@ def right_operand(w: Array, lead: tuple[int, ...], dtypes: SumDTypes, xp: Namesp
     return w
 
 
-def multiplied(factors: tuple[Array | None, ...], problem: ConvProblem, xp: Namespace) -> Array:
-    """The kernel (*k, 1, 1) whose factors (k,) stand along the axes of a problem, or None."""
-    rank = len(factors)
-    shaped = [
-        xp.reshape(k, (*(1,) * i, -1, *(1,) * (rank - 1 - i))) for i, k in enumerate(factors) if k is not None
-    ]
-    return xp.reshape(reduce(xp.multiply, shaped), (*problem.window, 1, 1))
-
-
-def _of_phase(w: Any, phase: Phase) -> Any:
-    """The taps that a phase meets, of a kernel or of its factors."""
-    if not isinstance(w, tuple):
-        return w[(*phase.kernel, ...)]
-    return tuple(None if k is None else k[part] for k, part in zip(w, phase.kernel, strict=True))
-
-
-def first_taps(phase: Phase) -> tuple[int, ...]:
-    """Where the part of the kernel begins that a phase meets: phases that begin alike meet the same."""
-    return tuple(part.start for part in phase.kernel)
-
-
 def _convolve_tile(
     job: Job,
     x: Array,
@@ -384,7 +267,7 @@ def _convolve_tile(
     out = place.out[0] if job.dtypes[0] == job.dtype else None
     r = residual[0][(*place.tile.target, ...)] if residual else None
     if w.finishes and job.dtypes[0] == job.dtype:
-        bounds = _bounds(activation)
+        bounds = bounds_of(activation)
         if bounds is not None:
             r = None if r is None else ready_to_add(r, job.dtype)
             return (convolve_block(w, x, problem, out, xp, Finish(b, r, *bounds)),)
@@ -399,46 +282,6 @@ def _convolve_tile(
     else:
         y = convolve_block(w, x, problem, out, xp)
     return (finish(y, b, activation, job.dtypes[0], xp, r),)
-
-
-def is_elementwise(activation: Activation | None) -> bool:
-    """Whether a result may be given to it in any pieces: the caller's own function gets what it always got."""
-    return activation is None or getattr(activation, "_xconv_elementwise", False)
-
-
-def finish_pieces(
-    b: Array | None, r: Array | None, activation: Activation | None, dtype: DType, xp: Namespace
-) -> Each | None:
-    """What comes after a product, for `matmul` to do with each piece of the result (P, O), in its place."""
-    if b is None and r is None and activation is None:
-        return None
-    return partial(_finish_piece, b, r, activation, dtype, xp)
-
-
-def _finish_piece(
-    b: Array | None,
-    r: Array | None,
-    activation: Activation | None,
-    dtype: DType,
-    xp: Namespace,
-    y: Array,
-    rows: slice,
-    columns: slice,
-) -> None:
-    b = None if b is None else b[columns]
-    r = None if r is None else r[rows, columns]
-    one_pass = _bounds(activation) is not None
-    step = max(len(y) if one_pass else PIECE // max(y.shape[1], 1), 1)
-    for start in range(0, len(y), step):
-        part = slice(start, start + step)
-        done = finish(y[part], b, activation, dtype, xp, None if r is None else r[part])
-        if not same_memory(done, y[part]):
-            y[part] = done
-
-
-def _bounds(activation: Activation | None) -> tuple[float, float] | None:
-    """Between what an activation holds its numbers, if that is all it does."""
-    return (float("-inf"), float("inf")) if activation is None else getattr(activation, "_xconv_bounds", None)
 
 
 def convolve_block(
@@ -479,25 +322,3 @@ def convolve_block(
         if not same_memory(y, place):
             out[where] = y
     return out
-
-
-def finish(
-    y: Array,
-    b: Array | None,
-    activation: Activation | None,
-    result: DType,
-    xp: Namespace,
-    residual: Array | None = None,
-) -> Array:
-    """Bias, residual and activation, and the result's dtype: before them for integers, whose sums may be floats."""
-    if y.dtype != result and dtype_kind(xp, result) == "integer":
-        y = xp.astype(y, result)
-    if b is not None:
-        y = biased(y, b if b.dtype == y.dtype else xp.astype(b, y.dtype), xp)
-    if residual is not None:
-        y = added(y, residual if residual.dtype == y.dtype else xp.astype(residual, y.dtype), xp)
-    if activation is not None:
-        bounds = _bounds(activation)
-        held = None if bounds is None else clipped(y, *bounds, out=y)
-        y = activation(y) if held is None else held
-    return y if y.dtype == result else xp.astype(y, result)

@@ -10,7 +10,8 @@ from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, check_bias, frozen
 from xconv._config import settings
 from xconv._dtypes import check_bias_dtype, dtype_kind, itemsize, sum_dtypes
-from xconv._engine import convolve_block, enter, execute, finish, leave, typed
+from xconv._engine import convolve_block, enter, execute, leave, typed
+from xconv._epilogue import finish
 from xconv._errors import door, refuse
 from xconv._geometry import ConvProblem
 from xconv._layout import permuted

@@ -6,9 +6,10 @@ from xconv._activations import ActivationOption, named_activation
 from xconv._args import Ints, Padding, frozen
 from xconv._config import settings
 from xconv._dtypes import check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import arranged, in_use, ready, way
+from xconv._engine import arranged, ready, way
 from xconv._errors import door
 from xconv._geometry import ConvProblem
+from xconv._kernels import in_use
 from xconv._namespace import Array, DType, Namespace, inspect, permuted_axes
 from xconv._problems import transposed_spec
 from xconv._ranks import fixed_rank
