@@ -80,11 +80,40 @@ def test_what_blocks_do_not_pay_for_is_left_as_it_is(monkeypatch, b):
 
 
 @pytest.mark.parametrize(
-    ("columns", "width"), [(128, 64), (192, 64), (288, 96), (144, 48), (160, 32), (112, 16), (1000, 40)]
+    ("columns", "width"), [(128, 64), (192, 64), (288, 96), (144, 48), (160, 32), (112, 16), (200, 40)]
 )
 def test_a_width_that_divides_the_columns_is_found(monkeypatch, columns, width):
     limited(monkeypatch, 10**6)
     assert in_blocks(np.ones((3, columns), "f4")).shape == (columns // width, 3, width)
+
+
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_the_last_of_many_blocks_is_filled_with_zeros(monkeypatch, lead):
+    """Which are not in the result."""
+    limited(monkeypatch, 10**6)
+    a, b = numbers((*lead, 5, 30), seed=1), numbers((*lead, 30, 1000), seed=2)
+    blocks = in_blocks(b)
+    assert blocks.shape == (*lead, 16, 30, 64)
+    assert not blocks[..., -1, :, 40:].any()
+    out = np.full((*lead, 5, 1003), np.nan, "float32")
+    assert_close(product(a, blocks, out[..., :1000], blocked=True), a @ b)
+    assert np.isnan(out[..., 1000:]).all()
+
+
+@pytest.mark.parametrize("inner", [2048, 1030, 1031, 4096])
+def test_a_long_inner_axis_is_added_up_in_parts(monkeypatch, inner):
+    """Of equal length, all at once, where they can be; one after the other where not."""
+    limited(monkeypatch, 10**6)
+    a, b = numbers((20, inner), seed=1), numbers((inner, 192), seed=2)
+    seen = []
+    monkeypatch.setattr(
+        _blocks, "numpy_matmul", lambda x, y, out: seen.append(x.shape[-1]) or np.matmul(x, y, out)
+    )
+    y = product(a, in_blocks(b), np.empty((20, 192), "float32"), blocked=True)
+    assert max(seen) <= _blocks.SUM
+    assert len(seen) <= 2 or inner == 1031
+    expected = a.astype("float64") @ b.astype("float64")
+    assert_close(y, expected.astype("float32"), rtol=1e-5, atol=1e-4)
 
 
 def test_only_real_rows_that_are_large_enough_are_cut(monkeypatch):
@@ -107,13 +136,15 @@ def test_only_real_rows_that_are_large_enough_are_cut(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("blocked", [False, True])
-@pytest.mark.parametrize("shape", [(300, 40, 64), (40, 70, 320), (9, 30, 128), (3, 50, 192)])
+@pytest.mark.parametrize(
+    "shape", [(300, 40, 64), (40, 70, 320), (9, 30, 128), (3, 50, 192), (8, 1030, 1000), (30, 7, 520)]
+)
 def test_shared_out_products_are_cut_as_well(monkeypatch, small, shape, blocked, threads, dtype):
     """Of any kind: too few for threads, for BLAS's own, for ours."""
     rows, inner, columns = shape
     a, b = numbers((rows, inner), dtype, seed=1), numbers((inner, columns), dtype, seed=2)
     right = in_blocks(b) if blocked else b
-    blocked = right.ndim > 2
+    blocked = columns if right.ndim > 2 else 0
     found = []
     for large, middling in ((0, 0), (10**9, 0), (0, 10**9)):
         for name, limit in (("ALONE", 0), ("LARGE", large), ("MIDDLING", middling), ("PIECE", 10_000)):

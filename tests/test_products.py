@@ -7,11 +7,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+import threadpoolctl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import xconv
 from cases import numbers
 from compare import assert_close
 from xconv import _epilogue, _products
+from xconv._machine import cores
 from xconv._namespace import numpy_namespace as xp
 from xconv._products import matmul
 from xconv._scratch import scratch
@@ -190,15 +194,49 @@ def test_a_large_product_takes_more_than_one_thread(eager, monkeypatch):
 @pytest.mark.parametrize(
     ("size", "count", "unit"), list(itertools.product([1, 15, 16, 17, 100, 4001], [2, 3, 64], [1, 16, 64]))
 )
-def test_cuts_cover_everything_once(size, count, unit):
-    cuts = list(_products._cuts(size, count, unit))
+@pytest.mark.parametrize("head", [0.0, 0.1, 0.4])
+def test_cuts_cover_everything_once(size, count, unit, head):
+    cuts = list(_products._cuts(size, count, unit, head))
     assert cuts[0].start == 0
     assert cuts[-1].stop == size
     assert all(one.stop == other.start for one, other in itertools.pairwise(cuts))
     assert all(cut.start < cut.stop and cut.start % unit == 0 for cut in cuts)
     sizes = [cut.stop - cut.start for cut in cuts]
-    assert max(sizes) - min(sizes[:-1], default=sizes[-1]) <= unit
+    rest = sizes[1:] if head else sizes
+    assert max(rest, default=0) - min(rest[:-1], default=max(rest, default=0)) <= unit
+    most = -(-size // unit) - len(cuts) + 1  # units: the others have one at least
+    if head and len(cuts) > 1:  # the first one is longer, by that share of the whole
+        assert sizes[0] == most * unit or abs(sizes[0] - sum(rest) / len(rest) - head * size) <= 2 * unit
     assert len(cuts) % 2 == 0 or len(cuts) == -(-size // unit)  # no thread of two is left without work
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3), st.integers(60, 3000), st.integers(40, 2200))
+def test_few_rows_have_the_same_bits_on_any_threads(rows, inner, columns):
+    """On those of BLAS, if there are as many, on ours, and on one; with the columns cut alike."""
+    a, b = numbers((rows, inner), seed=1), numbers((inner, columns), seed=2)
+    expected = a.astype("float64") @ b.astype("float64")
+    found = []
+    for blas, threads, large in itertools.product((1, cores()), (1, 2, 8), (0, 10**9)):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            threadpoolctl.threadpool_limits(blas, user_api="blas"),
+            xconv.config(threads=threads),
+        ):
+            patch.setattr(_products, "ROW_LARGE", large)
+            found.append(matmul(a, b, xp))
+    assert_close(found[0], expected.astype("float32"), rtol=1e-4, atol=1e-3)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize(("size", "count"), [(1000, 2), (1001, 2), (10, 4), (3, 8), (1, 2), (0, 2), (7, 1)])
+def test_parts_are_those_that_blas_gives_its_threads(size, count):
+    parts = list(_products._parts(size, count))
+    assert [i for part in parts for i in range(size)[part]] == list(range(size))
+    lengths = [part.stop - part.start for part in parts]
+    assert sorted(lengths, reverse=True) == lengths
+    assert all(length in (size // count, -(-size // count)) and length for length in lengths)
 
 
 def test_arrays_of_other_libraries_are_left_to_them(backend):

@@ -116,12 +116,12 @@ def _control(library: Any) -> _Control:
     return _Control(library.get_num_threads, set_threads)
 
 
-def own_threads(wanted: int | None) -> bool:
-    """Whether BLAS has several threads, no more than ``wanted``, and nobody holds it to one."""
+def own_threads(wanted: int | None) -> int:
+    """How many threads BLAS has, if there are several, no more than ``wanted``, and nobody holds it to one; else 0."""
     if _blas.holders or wanted == 1:
-        return False
-    threads = min(control.threads() for control in _controls())
-    return threads > 1 and (wanted is None or wanted >= threads)
+        return 0
+    threads, *others = {control.threads() for control in _controls()}
+    return threads if threads > 1 and not others and (wanted is None or wanted >= threads) else 0
 
 
 def _reset() -> None:

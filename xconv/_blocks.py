@@ -21,6 +21,9 @@ ROWS = 12  # of a block, or a multiple: so many fill the registers with any of t
 BAND = 2**19  # sums that are added up chunk by chunk, before the next
 FEWEST = 4  # rows of a product that are worth it
 SUM = 512  # numbers that are added up one after another: the more of them, the more is lost in rounding
+FILLED = (
+    8  # blocks, at least, the last of which may have columns of zeros; else they are as wide as divides them
+)
 CALL = 2**15  # multiplications of a block, at least: there is a call for each
 LONG = (
     2048  # numbers of the inner axis; a column longer than that is far apart, and packed sooner than found,
@@ -60,25 +63,39 @@ def fits(a: Array, b: Array) -> bool:
 def in_blocks(b: Array) -> Array:
     """(..., K, N) as blocks of columns (..., N / n, K, n), each a run of memory, if that pays; else as it is.
 
-    A copy, for what is multiplied from the right time and again.
+    A copy, for what is multiplied from the right time and again. The last block may have zeros behind its columns.
     """
     if type(b) is not NumPyArray or not suits(b):
         return b
     *lead, inner, columns = b.shape
-    widths = (*WIDTHS, *range(88, 16, -8))  # whole vectors, or whole halves of them
-    width = next((width for width in widths if columns % width == 0), columns)
+    width = next((width for width in WIDTHS if columns % width == 0), 0)
+    if not width and columns >= FILLED * WIDTHS[0]:
+        width = WIDTHS[0]
+    width = width or next((width for width in range(88, 16, -8) if columns % width == 0), columns)
     if width == columns or not columns:
         return b
-    blocks = b.reshape(*lead, inner, columns // width, width).swapaxes(-3, -2)
-    kept = empty_like(b, blocks.shape, b.dtype)
-    kept[...] = blocks
+    count = -(-columns // width)
+    kept = empty_like(b, (*lead, count, inner, width), b.dtype)
+    whole = columns // width
+    kept[..., :whole, :, :] = b[..., : whole * width].reshape(*lead, inner, whole, width).swapaxes(-3, -2)
+    if whole < count:
+        kept[..., whole, :, : columns - whole * width] = b[..., whole * width :]
+        kept[..., whole, :, columns - whole * width :] = 0
     return kept
 
 
 def product(a: Array, b: Array, out: Array, *, blocked: bool = False) -> Array:
     """``a @ b`` in ``out``, of this thread: (..., P, K) @ (..., K, N), or @ (..., N / n, K, n) if ``blocked``."""
     if blocked:
-        _in_chunks(a, b, out)
+        count, _, width = b.shape[-3:]
+        whole = out.shape[-1] // width
+        _in_chunks(a, b[..., :whole, :, :], out[..., : whole * width])
+        if whole < count:  # what a block has behind the last column is left there
+            shape = (*out.shape[:-1], width)
+            last = spare("last", shape, out.dtype, out)
+            last = empty_like(out, shape, out.dtype) if last is None else last
+            _in_chunks(a, b[..., whole:, :, :], last)
+            out[..., whole * width :] = last[..., : out.shape[-1] - whole * width]
         return out
     columns = b.shape[-1]
     width = next((width for width in WIDTHS[:-1] if columns % width == 0), min(columns, WIDTHS[0]))
@@ -99,6 +116,15 @@ def _in_chunks(a: Array, b: Array, out: Array) -> None:
     chunks = max(-(-rows * inner * width // small_products()), -(-inner // SUM), 1)
     if chunks == 1:
         _rows_by_blocks(a, b, out)
+        return
+    chunks = next((count for count in range(chunks, 2 * chunks) if inner % count == 0), chunks)
+    if b.ndim == 3 and a.ndim == 2 and inner % chunks == 0 and chunks * prod(out.shape) <= BAND:
+        shape = (chunks, *out.shape)  # all at once: between two operations a thread waits for the others
+        terms = spare("chunks", shape, out.dtype, out)
+        terms = empty_like(out, shape, out.dtype) if terms is None else terms
+        left = a.reshape(-1, chunks, inner // chunks).swapaxes(0, 1)
+        right = b.reshape(-1, chunks, inner // chunks, width).swapaxes(0, 1)
+        _rows_by_blocks(left, right, terms).sum(axis=0, out=out)
         return
     edges = [inner * i // chunks for i in range(chunks + 1)]
     height = max(BAND // max(prod(out.shape[:-2]) * out.shape[-1], 1) // ROWS, 1) * ROWS

@@ -8,12 +8,12 @@ from math import prod
 from xconv._activations import named_activation
 from xconv._config import Settings, settings
 from xconv._dtypes import SumDTypes, check_bias_dtype, dtype_kind, sum_dtypes
-from xconv._engine import Ready, execute, ready, right_operand
+from xconv._engine import Ready, arranged, ready, right_operand
 from xconv._epilogue import finish, finish_pieces, is_elementwise
 from xconv._errors import door, refuse
 from xconv._geometry import Axis, ConvProblem
-from xconv._kernels import in_use
-from xconv._namespace import Array, DType, Namespace, inspect, is_compiled
+from xconv._kernels import Call, in_use
+from xconv._namespace import Array, DType, Namespace, Traits, inspect, is_compiled
 from xconv._plan import plan_cache
 from xconv._products import matmul
 
@@ -64,24 +64,49 @@ def dense(
     dtypes = sum_dtypes(xp, x.dtype, w.dtype, dtype, max(inputs, 1))
     check_bias_dtype(xp, b, dtypes.result)
     function = named_activation(activation, dtype_kind(xp, dtypes.result))
-    rows = prod(x.shape[:-1])
+    keeps = in_use.get()
+    call = _call(x, w, b, function, dtypes, xp, traits)
+    if keeps is not None:
+        keeps.keep(x, call)
+    return call(x)
+
+
+def _call(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    function: Callable[[Array], Array] | None,
+    dtypes: SumDTypes,
+    xp: Namespace,
+    traits: Traits,
+) -> Call:
+    """From inputs like ``x`` to the result."""
+    *lead, inputs = x.shape
+    rows, outputs = prod(lead), w.shape[1]
     if rows > 1 and in_use.get() is not None and is_compiled(xp):
         job, plans = _prepared(xp, rows, inputs, outputs, x.dtype, dtypes, function, settings())
         if job.problem.fast:  # a convolution of a row of pixels
             operands = (xp.reshape(w, (1, inputs, outputs)), b)
-            (y,) = execute(job, xp.reshape(x, (1, rows, inputs)), operands, xp, traits, plans)
-            return xp.reshape(y, (*x.shape[:-1], outputs))
-    w = right_operand(w, x.shape[:-1], dtypes, xp, traits)
-    x = xp.astype(x, dtypes.compute, copy=False)
+            convolve = arranged(job, operands, xp, traits, plans)
+            return lambda x: xp.reshape(convolve(xp.reshape(x, (1, rows, inputs)))[0], (*lead, outputs))
+    w = right_operand(w, tuple(lead), dtypes, xp, traits)
+    blocked = outputs if w.ndim == 3 else 0
     if traits.threads and is_elementwise(function) and dtypes.result == dtypes.compute:
         b = b if b is None or b.dtype == dtypes.result else xp.astype(b, dtypes.result)
         each = finish_pieces(b, None, function, dtypes.result, xp)
-        y = matmul(xp.reshape(x, (rows, inputs)), w, xp, blocked=w.ndim == 3, each=each)
-        return xp.reshape(y, (*x.shape[:-1], outputs))
-    y = matmul(xp.reshape(x, (1, inputs)) if x.ndim == 1 else x, w, xp, blocked=w.ndim == 3)
-    if x.ndim == 1:
-        y = xp.reshape(y, (outputs,))
-    return finish(y, b, function, dtypes.result, xp)
+
+        def product(x: Array) -> Array:
+            x = xp.reshape(xp.astype(x, dtypes.compute, copy=False), (rows, inputs))
+            return xp.reshape(matmul(x, w, xp, blocked=blocked, each=each), (*lead, outputs))
+
+        return product
+
+    def finished(x: Array) -> Array:
+        x = xp.astype(x, dtypes.compute, copy=False)
+        y = matmul(x if lead else xp.reshape(x, (1, inputs)), w, xp, blocked=blocked)
+        return finish(y if lead else xp.reshape(y, (outputs,)), b, function, dtypes.result, xp)
+
+    return finished
 
 
 @plan_cache

@@ -24,11 +24,17 @@ from xconv._threads import run_all
 ALONE = 2**18  # multiplications up to which BLAS itself stays on one thread
 LARGE = 10**7  # that are worth waking other threads for
 PIECE = 10**8  # in a piece
+HEAD = (
+    4 * 10**6
+)  # that the first piece has more than others: those who help come later, and are gone when it is done
 MIDDLING = 6 * 10**7  # up to which BLAS does better with threads of its own, which are sooner at work,
 TALL = 128  # for so many rows: fewer leave it more to pack than to multiply
 UNCUT = 256  # numbers of an inner axis that BLAS certainly leaves in one
 VECTOR = 16  # numbers
-FEW = 4  # rows; with fewer, it is the reading of the other operand that takes the time
+FEW = 4  # rows; with fewer, it is the reading of the other operand that takes the time:
+ROW_ALONE = 2**19  # numbers of it, up to which BLAS stays on one thread,
+ROW_LARGE = 5 * 10**6  # and that are worth waking our threads for,
+HANDS = 8  # or as many of them
 
 # What is done with a piece of a result, of these rows and columns.
 Each = Callable[[Array, slice, slice], None]
@@ -40,13 +46,14 @@ def matmul(
     xp: Namespace,
     out: Array | None = None,
     *,
-    blocked: bool = False,
+    blocked: int = 0,
     each: Each | None = None,
 ) -> Array:
     """``a @ b``; in ``out`` where that can be done without a copy: an array of as many elements, or of that shape.
 
-    The right operand may be ``blocked``: as `in_blocks` gives it. Of operands with two axes, every piece of the
-    result is given to ``each`` when it is there, with its rows and columns, on the thread that has made it.
+    The right operand may be ``blocked``, as `in_blocks` gives it, with so many columns. Of operands with two axes,
+    every piece of the result is given to ``each`` when it is there, with its rows and columns, on the thread that has
+    made it.
     """
     if not isinstance(a, NumPyArray):
         return _then(xp.matmul(a, b), each)
@@ -55,8 +62,8 @@ def matmul(
     if b.ndim not in (2, a.ndim) and not blocked:
         with one_blas_thread():
             return numpy_matmul(a, b)
-    columns = b.shape[-3] * b.shape[-1] if blocked else b.shape[-1]
-    if a.ndim > 2 and b.ndim == 2 + blocked and out is None and a.flags.c_contiguous and a.size:
+    columns = blocked or b.shape[-1]
+    if a.ndim > 2 and b.ndim == 2 + bool(blocked) and out is None and a.flags.c_contiguous and a.size:
         y = matmul(a.reshape(-1, a.shape[-1]), b, xp, blocked=blocked, each=each)  # longer, and only one
         return y.reshape(*a.shape[:-1], columns)
     shape = (*a.shape[:-1], columns)
@@ -67,14 +74,23 @@ def matmul(
     middling = not blocked and not in_tiles() and is_middling(a.shape, columns, a)
     if blocked or (work > ALONE and not middling and fits(a, b)):
         out = empty_like(a, shape, a.dtype) if out is None else out
-        return _in_cuts(a, b, out, products, blocked=blocked, each=each)
+        return _in_cuts(a, b, out, products, blocked=blocked > 0, each=each)
+    if (
+        a.ndim == b.ndim == 2
+        and a.shape[0] < FEW
+        and a.dtype.kind in "fc"
+        and work > ALONE
+        and not in_tiles()
+    ):
+        out = empty_like(a, shape, a.dtype) if out is None else out
+        return _few_rows(a, b, out, prod(b.shape), each)
     if work <= ALONE or in_tiles() or (middling and own_threads(settings().threads)):
         return _then(numpy_matmul(a, b, out), each)
     if work <= LARGE or a.dtype.kind not in "fc":
         with one_blas_thread():
             return _then(numpy_matmul(a, b, out), each)
     out = empty_like(a, shape, a.dtype) if out is None else out
-    pieces = _pieces(a, b, out, min(max(products // PIECE, 2), 64), 2)
+    pieces = _pieces(a, b, out, products, 2)
     tasks = (partial(_piece, numpy_matmul, piece, each) for piece in pieces)
     run_all(tasks, settings().threads or cores(), scratch)
     return out
@@ -84,6 +100,42 @@ def _then(y: Array, each: Each | None) -> Array:
     if each is not None:
         each(y, slice(None), slice(None))
     return y
+
+
+def _few_rows(a: Array, b: Array, out: Array, products: int, each: Each | None) -> Array:
+    """Few rows (P, K), each times (K, N) by itself: BLAS reads the matrix again rather than packing it.
+
+    The columns are cut as BLAS cuts them for threads of its own, which are sooner at work than ours; so wherever it has
+    as many they do the same sums.
+    """
+    count = min(cores(), HANDS) if products > ROW_ALONE else 1
+    pieces = [Piece(a, b[:, part], out[:, part], columns=part) for part in _parts(b.shape[1], count)]
+    known = b.strides[-1] == b.itemsize and a.dtype == b.dtype and a.dtype.char == "f" and small_products()
+    if known and 1 < count == own_threads(settings().threads):
+        _by_rows(a, b, out)
+    elif count > 1 and products > ROW_LARGE:
+        tasks = (partial(_piece, _by_rows, piece, each) for piece in pieces)
+        run_all(tasks, settings().threads or cores(), scratch)
+        return out
+    else:
+        with one_blas_thread():
+            for piece in pieces:
+                _by_rows(*piece[:3])
+    return _then(out, each)
+
+
+def _by_rows(a: Array, b: Array, out: Array) -> None:
+    numpy_matmul(a[:, None], b, out[:, None])
+
+
+def _parts(size: int, count: int) -> Iterator[slice]:
+    """Equal parts, the first ones longer by one if need be: each takes its share of what is left, rounded up."""
+    start = 0
+    for left in range(count, 0, -1):
+        stop = start - (start - size) // left
+        if stop > start:
+            yield slice(start, stop)
+        start = stop
 
 
 def _piece(multiply: Callable[..., Array], piece: Piece, each: Each | None) -> None:
@@ -113,7 +165,7 @@ def _in_cuts(a: Array, b: Array, out: Array, products: int, *, blocked: bool, ea
     """In blocks, for which BLAS takes one thread by itself."""
     if products <= LARGE or in_tiles():
         return _then(product(a, b, out, blocked=blocked), each)
-    pieces = _pieces(a, b, out, min(max(products // PIECE, 2), 64), 3 if blocked else 2)
+    pieces = _pieces(a, b, out, products, 3 if blocked else 2)
     tasks = (partial(_piece, partial(product, blocked=blocked), piece, each) for piece in pieces)
     run_all(tasks, settings().threads or cores(), scratch, nullcontext)
     return out
@@ -136,34 +188,42 @@ class Piece(NamedTuple):
     columns: slice = slice(None)
 
 
-def _pieces(a: Array, b: Array, out: Array, count: int, axes: int) -> Iterator[Piece]:
+def _pieces(a: Array, b: Array, out: Array, products: int, axes: int) -> Iterator[Piece]:
     """The product cut along the longer side of the result, or along a batch of at least as many products.
 
     The right operand of one has so many ``axes``: two, or three where it is in blocks.
     """
     rows, columns = out.shape[-2:]
+    count, head = min(max(products // PIECE, 2), 64), HEAD / products
     if a.ndim > 2 and len(a) >= count:
-        for piece in _cuts(len(a), count, 1):
+        for piece in _cuts(len(a), count, 1, head):
             yield Piece(a[piece], b if b.ndim == axes else b[piece], out[piece])
     elif rows >= columns:
-        for piece in _cuts(rows, count, 16):
+        for piece in _cuts(rows, count, 16, head):
             yield Piece(a[..., piece, :], b, out[..., piece, :], piece)
     elif axes == 3:
         width = b.shape[-1]
-        for piece in _cuts(b.shape[-3], count, 1):
+        for piece in _cuts(b.shape[-3], count, 1, head):
             columns_of = slice(piece.start * width, piece.stop * width)
             yield Piece(a, b[..., piece, :, :], out[..., columns_of], columns=columns_of)
     else:
-        for piece in _cuts(columns, count, 64):
+        for piece in _cuts(columns, count, 64, head):
             yield Piece(a, b[..., piece], out[..., piece], columns=piece)
 
 
-def _cuts(size: int, count: int, unit: int) -> Iterator[slice]:
-    """An even number of about ``count`` slices, as even as possible in units."""
+def _cuts(size: int, count: int, unit: int, head: float) -> Iterator[slice]:
+    """An even number of about ``count`` slices, as even as possible in units, but for a longer first one.
+
+    It has a share of ``head`` more than the others, to the nearest unit.
+    """
     units = -(-size // unit)
     count = min(count + count % 2, units)
+    more = round(units * head * (count - 1) / count)  # than an even share
+    first, start = min(units // count + more, units - count + 1), 0
     for i in range(count):
-        yield slice(units * i // count * unit, min(units * (i + 1) // count * unit, size))
+        stop = size if i == count - 1 else min((first + (units - first) * i // (count - 1)) * unit, size)
+        yield slice(start, stop)
+        start = stop
 
 
 def product_into(a: Array, b: Array, xp: Namespace, out: Array | None) -> Array:

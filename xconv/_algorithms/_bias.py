@@ -6,6 +6,8 @@ Winograd's algorithm have one number that all their outputs contain.
 
 from __future__ import annotations
 
+from math import prod
+
 from xconv._geometry import ConvProblem
 from xconv._movers import columns_and_one
 from xconv._namespace import Array, Namespace, Traits, empty_like
@@ -52,9 +54,11 @@ def biased_product(
     *blocks, terms, width = w.shape
     rows = empty_like(w, (*blocks, terms + 1, width), w.dtype)
     rows[..., :terms, :] = w
+    behind = width * prod(blocks) - problem.channels_out  # columns of zeros in the last block
+    b = xp.concat([b, xp.zeros_like(b[:behind])]) if behind else b
     rows[..., terms, :] = xp.reshape(b, (*blocks, width))
     x = xp.reshape(columns_and_one(x, problem.axes, xp), (problem.pixels, terms + 1))
     return xp.reshape(
-        matmul(x, rows, xp, out, blocked=bool(blocks), each=each),
+        matmul(x, rows, xp, out, blocked=problem.channels_out if blocks else 0, each=each),
         (problem.batch, *problem.outputs, problem.channels_out),
     )

@@ -59,10 +59,11 @@ def run(
     shape = (problem.batch, *problem.outputs, problem.channels_out)
     pixels, taps, groups = problem.pixels, problem.taps, problem.groups
     inputs = problem.channels_in // groups
+    blocked = problem.channels_out // groups if w.ndim == 3 + (groups > 1) else 0
     if groups == 1:
-        y = matmul(xp.reshape(gathered, (pixels, taps * inputs)), w, xp, out, blocked=w.ndim == 3)
+        y = matmul(xp.reshape(gathered, (pixels, taps * inputs)), w, xp, out, blocked=blocked)
         return xp.reshape(y, shape)
     gathered = xp.reshape(gathered, (pixels, taps, groups, inputs))
     gathered = xp.reshape(xp.permute_dims(gathered, (2, 0, 1, 3)), (groups, pixels, taps * inputs))
-    y = matmul(gathered, w, xp, blocked=w.ndim == 4)  # (G, P, O/G)
+    y = matmul(gathered, w, xp, blocked=blocked)  # (G, P, O/G)
     return xp.reshape(xp.permute_dims(y, (1, 0, 2)), shape)

@@ -50,7 +50,6 @@ def run(
     if any(axis != Axis(axis.size, 1) for axis in problem.axes):
         steps = (slice(None, (a.output - 1) * a.stride + 1, a.stride) for a in problem.axes)
         x = x[(slice(None), *steps, ...)]
-    y = matmul(
-        xp.reshape(x, (problem.pixels, problem.channels_in)), w, xp, out, blocked=w.ndim == 3, each=each
-    )
+    blocked = problem.channels_out if w.ndim == 3 else 0
+    y = matmul(xp.reshape(x, (problem.pixels, problem.channels_in)), w, xp, out, blocked=blocked, each=each)
     return xp.reshape(y, (problem.batch, *problem.outputs, problem.channels_out))

@@ -143,7 +143,7 @@ def run(
         purpose = "products" if y is None else "term"
         size = (points, part.shape[1], problem.channels_out)
         target = spare(purpose, size, part.dtype, part)
-        term = matmul(part, w[i, ...], xp, target, blocked=w.ndim == 5)
+        term = matmul(part, w[i, ...], xp, target, blocked=problem.channels_out if w.ndim == 5 else 0)
         y = term if y is None else added(y, term, xp)
     if last.bias is not None and not problem.fast:
         one = sum((m + 2) ** i for i in range(len(axes)))  # that of 1, or (1, 1), in all outputs as it is
