@@ -27,7 +27,7 @@ from cases import (
 )
 from compare import assert_close, assert_same
 
-LAZY_STEP = 2
+LAZY_STEP = 3
 
 SIZES = {1: (5,), 2: (4, 3), 3: (3, 2, 3), 4: (2, 3, 2, 2)}
 KERNELS = {1: (3,), 2: (3, 2), 3: (2, 3, 2), 4: (2, 1, 2, 3)}

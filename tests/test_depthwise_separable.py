@@ -20,7 +20,7 @@ from cases import (
 )
 from compare import assert_close, assert_same
 
-LAZY_STEP = 2
+LAZY_STEP = 3
 
 
 class Case:

@@ -14,7 +14,7 @@ from xconv._algorithms import fft
 from xconv._geometry import Axis, ConvProblem
 from xconv._namespace import NUMPY, inspect
 
-LAZY_STEP = 2
+LAZY_STEP = 3
 
 
 def problem_of(sizes, kernel, *, batch=2, inputs=1, outputs=1, groups=1, stride=1, dilation=1, **others):

@@ -14,7 +14,7 @@ from compare import assert_close, assert_same
 from xconv import _weights
 from xconv._geometry import Axis, ConvProblem
 
-LAZY_STEP = 2
+LAZY_STEP = 3
 
 # ----------------------------------------------------------------------------------------------- the transpose
 

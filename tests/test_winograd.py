@@ -17,7 +17,7 @@ from xconv._geometry import Axis, ConvProblem
 from xconv._namespace import NUMPY, numpy_namespace
 from xconv._scratch import scratch
 
-LAZY_STEP = 2
+LAZY_STEP = 3
 
 
 @pytest.fixture(params=[2, 4])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from threading import local
 from typing import Any
@@ -37,20 +35,27 @@ class _Scratch(local):
 _scratch = _Scratch()
 
 
-@contextmanager
-def scratch(*, tiles: bool = True) -> Iterator[None]:
+class scratch:
     """Inside, `spare` arrays of this thread are kept and given out again; fresh memory costs more than a matmul.
 
     Without ``tiles``, the thread is not said to be at work on them: its large products are shared out.
     """
-    outer, left, at_work = _scratch.kept, _scratch.before, _scratch.tiles
-    _scratch.kept, _scratch.before, _scratch.tiles = left or {}, None, tiles
-    try:
-        yield
-    finally:
-        mine, _scratch.kept, _scratch.tiles = _scratch.kept, outer, at_work
-        if outer is None and sum(array.nbytes for array in mine.values()) <= share():
-            _scratch.before = mine
+
+    __slots__ = ("at_work", "outer", "tiles")
+
+    def __init__(self, *, tiles: bool = True) -> None:
+        self.tiles = tiles
+
+    def __enter__(self) -> None:
+        here = _scratch
+        self.outer, self.at_work = here.kept, here.tiles
+        here.kept, here.before, here.tiles = here.before or {}, None, self.tiles
+
+    def __exit__(self, *error: object) -> None:
+        here = _scratch
+        mine, here.kept, here.tiles = here.kept or {}, self.outer, self.at_work
+        if self.outer is None and sum(array.nbytes for array in mine.values()) <= share():
+            here.before = mine
 
 
 def spare(purpose: str, shape: tuple[int, ...], dtype: Any, like: Any) -> Any | None:
