@@ -9,7 +9,7 @@ import pytest
 import xconv
 from cases import numbers, pytest_generate_tests, thinned  # noqa: F401
 from compare import assert_close, assert_same
-from xconv import _blocks, _conv, _plan, _products, _transposed
+from xconv import _blocks, _conv, _dense, _plan, _products, _transposed
 from xconv._algorithms import ALGORITHMS, FACTORED
 from xconv._explain import PLANNED
 from xconv._kernels import KERNELS
@@ -235,6 +235,8 @@ def test_kernels_of_the_last_sizes_are_kept_and_of_no_more(made):
 LIKE_ONE_BEFORE = {
     "conv": (xconv.conv, (W, B), {"padding": 1, "activation": "relu", "layout": "NCHW,HWIO->NHWC"}),
     "conv_transpose": (xconv.conv_transpose, (T[:2, :2], B), {"stride": 2, "layout": "NCHW,HWIO->NHWC"}),
+    "dense": (xconv.dense, (W[0, 0], B), {"activation": "relu"}),
+    "dense-by-its-own": (xconv.dense, (W[0, 0], B), {"activation": np.abs}),
 }
 
 
@@ -242,15 +244,16 @@ LIKE_ONE_BEFORE = {
 def test_a_call_like_one_before_needs_its_input_only(monkeypatch, name):
     """Another shape, dtype or setting, plans that are forgotten, or a residual: and everything is looked up again."""
     function, others, options = LIKE_ONE_BEFORE[name]
-    x = np.moveaxis(X, -1, 1)
+    x = np.moveaxis(X, -1, 1) if "layout" in options else X
     layer = xconv.plan(function, x.shape, *others, **options)
     expected = layer(x)
+    assert_close(expected, function(x, *others, **options))
 
     def forbidden(*_given, **_options):
         raise AssertionError("looked up")
 
     with monkeypatch.context() as patch:
-        for module in (_conv, _transposed):
+        for module in (_conv, _transposed, _dense):
             patch.setattr(module, "inspect", forbidden)
         assert_same(layer(x), expected)
         assert_same(layer(x[:, ::-1][:, ::-1]), expected)
