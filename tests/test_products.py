@@ -230,6 +230,26 @@ def test_few_rows_have_the_same_bits_on_any_threads(rows, inner, columns):
         np.testing.assert_array_equal(other, found[0])
 
 
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 64])
+@pytest.mark.parametrize("inner", [100, 600, 6000])
+def test_few_rows_are_cut_by_the_number_of_cores(monkeypatch, count, inner):
+    """As BLAS cuts them on few cores, in halves at most on many; the same for any number of threads."""
+    a, b = numbers((2, inner), seed=1), numbers((inner, 1000), seed=2)
+    seen = []
+    by_rows = _products._by_rows
+    monkeypatch.setattr(_products, "cores", lambda: count)
+    monkeypatch.setattr(_products, "own_threads", lambda wanted: 0)
+    monkeypatch.setattr(
+        _products, "_by_rows", lambda *piece: seen.append(piece[1].shape[1]) or by_rows(*piece)
+    )
+    for threads in (1, 2, 8):
+        seen.clear()
+        with xconv.config(threads=threads):
+            assert_close(matmul(a, b, xp), a @ b, rtol=1e-4, atol=1e-3)
+        many = {100: 1, 600: count if count <= 8 else 1, 6000: count if count <= 8 else 2}[inner]
+        assert sorted(seen) == [1000 // many] * many
+
+
 @pytest.mark.parametrize(("size", "count"), [(1000, 2), (1001, 2), (10, 4), (3, 8), (1, 2), (0, 2), (7, 1)])
 def test_parts_are_those_that_blas_gives_its_threads(size, count):
     parts = list(_products._parts(size, count))

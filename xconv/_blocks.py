@@ -21,9 +21,7 @@ ROWS = 12  # of a block, or a multiple: so many fill the registers with any of t
 BAND = 2**19  # sums that are added up chunk by chunk, before the next
 FEWEST = 4  # rows of a product that are worth it
 SUM = 512  # numbers that are added up one after another: the more of them, the more is lost in rounding
-FILLED = (
-    8  # blocks, at least, the last of which may have columns of zeros; else they are as wide as divides them
-)
+FILLED = 8  # blocks, at least, of which the last may have columns of zeros; fewer are as wide as divides them
 CALL = 2**15  # multiplications of a block, at least: there is a call for each
 LONG = (
     2048  # numbers of the inner axis; a column longer than that is far apart, and packed sooner than found,
@@ -89,7 +87,8 @@ def product(a: Array, b: Array, out: Array, *, blocked: bool = False) -> Array:
     if blocked:
         count, _, width = b.shape[-3:]
         whole = out.shape[-1] // width
-        _in_chunks(a, b[..., :whole, :, :], out[..., : whole * width])
+        if whole:
+            _in_chunks(a, b[..., :whole, :, :], out[..., : whole * width])
         if whole < count:  # what a block has behind the last column is left there
             shape = (*out.shape[:-1], width)
             last = spare("last", shape, out.dtype, out)

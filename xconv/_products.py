@@ -24,9 +24,7 @@ from xconv._threads import run_all
 ALONE = 2**18  # multiplications up to which BLAS itself stays on one thread
 LARGE = 10**7  # that are worth waking other threads for
 PIECE = 10**8  # in a piece
-HEAD = (
-    4 * 10**6
-)  # that the first piece has more than others: those who help come later, and are gone when it is done
+HEAD = 4 * 10**6  # more in the first one: those who help come later, and had better be gone when it is done
 MIDDLING = 6 * 10**7  # up to which BLAS does better with threads of its own, which are sooner at work,
 TALL = 128  # for so many rows: fewer leave it more to pack than to multiply
 UNCUT = 256  # numbers of an inner axis that BLAS certainly leaves in one
@@ -34,7 +32,7 @@ VECTOR = 16  # numbers
 FEW = 4  # rows; with fewer, it is the reading of the other operand that takes the time:
 ROW_ALONE = 2**19  # numbers of it, up to which BLAS stays on one thread,
 ROW_LARGE = 5 * 10**6  # and that are worth waking our threads for,
-HANDS = 8  # or as many of them
+HANDS = 8  # unless BLAS has more of them: so short parts are slow to read one after the other
 
 # What is done with a piece of a result, of these rows and columns.
 Each = Callable[[Array, slice, slice], None]
@@ -108,7 +106,9 @@ def _few_rows(a: Array, b: Array, out: Array, products: int, each: Each | None) 
     The columns are cut as BLAS cuts them for threads of its own, which are sooner at work than ours; so wherever it has
     as many they do the same sums.
     """
-    count = min(cores(), HANDS) if products > ROW_ALONE else 1
+    count = 1
+    if products > ROW_ALONE:
+        count = cores() if cores() <= HANDS else 1 + (products > ROW_LARGE)
     pieces = [Piece(a, b[:, part], out[:, part], columns=part) for part in _parts(b.shape[1], count)]
     known = b.strides[-1] == b.itemsize and a.dtype == b.dtype and a.dtype.char == "f" and small_products()
     if known and 1 < count == own_threads(settings().threads):
