@@ -235,6 +235,7 @@ def test_blas_takes_its_own_threads_only_where_nobody_holds_it():
         (["SkylakeX"], 10**6),
         (["SkylakeX", "Cooperlake"], 10**6),
         (["Haswell"], 0),
+        (["Prescott"], 0),
         (["SkylakeX", "Haswell"], 0),
         ([None], 0),
         ([], 0),
@@ -247,6 +248,9 @@ def test_only_kernels_that_are_known_are_trusted(monkeypatch, architectures, exp
 
     monkeypatch.setattr(_blocks, "libraries", lambda: [Library(name) for name in architectures])
     assert _blocks.small_products.__wrapped__() == expected
+    assert _blocks.cuts_columns.__wrapped__() == (
+        bool(architectures) and {"SkylakeX", "Cooperlake", "Haswell"}.issuperset(architectures)
+    )
 
 
 def test_of_several_libraries_the_one_that_numpy_brings_counts(monkeypatch):

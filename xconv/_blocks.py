@@ -15,7 +15,8 @@ from xconv._namespace import Array, NumPyArray, empty_like, numpy_home, numpy_ma
 from xconv._scratch import spare
 
 SMALL = 10**6  # multiplications: see `small_products`
-UNPACKED = ("SkylakeX", "Cooperlake", "SapphireRapids")  # the kernels of OpenBLAS that do so
+UNPACKED = ("SkylakeX", "Cooperlake", "SapphireRapids")  # the kernels of OpenBLAS that do so,
+EVEN = ("Haswell", "Zen")  # and others that were looked at: see `cuts_columns`
 WIDTHS = (64, 96, 48, 32, 16)  # columns of a block: whole vectors, the more of them at a time the better
 ROWS = 12  # of a block, or a multiple: so many fill the registers with any of these widths
 BAND = 2**19  # sums that are added up chunk by chunk, before the next
@@ -37,8 +38,19 @@ def small_products() -> int:
     leaves that out up to 100 x 100 x 100, and is then at the speed of those units. See ``sgemm_small_kernel_permit`` in
     its source, and the same for float64.
     """
+    return SMALL if _has_kernels(UNPACKED) else 0
+
+
+@lru_cache(maxsize=1)
+def cuts_columns() -> bool:
+    """Whether BLAS is known to cut a vector times a matrix in equal parts of the columns, one for each thread."""
+    return _has_kernels((*UNPACKED, *EVEN))
+
+
+def _has_kernels(names: tuple[str, ...]) -> bool:
+    """Whether NumPy's BLAS, or any that there is, is OpenBLAS with kernels of these names."""
     found = [lib for lib in libraries() if str(lib.filepath).startswith(numpy_home)] or libraries()
-    return SMALL if found and all(getattr(lib, "architecture", None) in UNPACKED for lib in found) else 0
+    return bool(found) and all(getattr(lib, "architecture", None) in names for lib in found)
 
 
 def suits(a: Array) -> bool:

@@ -14,7 +14,7 @@ from math import prod
 from typing import NamedTuple
 
 from xconv._blas import one_blas_thread, own_threads
-from xconv._blocks import fits, product, small_products
+from xconv._blocks import cuts_columns, fits, product, small_products
 from xconv._config import settings
 from xconv._machine import cores
 from xconv._namespace import Array, Namespace, NumPyArray, empty_like, numpy_matmul
@@ -31,7 +31,7 @@ UNCUT = 256  # numbers of an inner axis that BLAS certainly leaves in one
 VECTOR = 16  # numbers
 FEW = 4  # rows; with fewer, it is the reading of the other operand that takes the time:
 ROW_ALONE = 2**19  # numbers of it, up to which BLAS stays on one thread,
-ROW_LARGE = 5 * 10**6  # and that are worth waking our threads for,
+ROW_LARGE = 25 * 10**5  # and that are worth waking our threads for,
 HANDS = 8  # unless BLAS has more of them: so short parts are slow to read one after the other
 
 # What is done with a piece of a result, of these rows and columns.
@@ -110,7 +110,7 @@ def _few_rows(a: Array, b: Array, out: Array, products: int, each: Each | None) 
     if products > ROW_ALONE:
         count = cores() if cores() <= HANDS else 1 + (products > ROW_LARGE)
     pieces = [Piece(a, b[:, part], out[:, part], columns=part) for part in _parts(b.shape[1], count)]
-    known = b.strides[-1] == b.itemsize and a.dtype == b.dtype and a.dtype.char == "f" and small_products()
+    known = b.strides[-1] == b.itemsize and a.dtype == b.dtype and a.dtype.char == "f" and cuts_columns()
     if known and 1 < count == own_threads(settings().threads):
         _by_rows(a, b, out)
     elif count > 1 and products > ROW_LARGE:
