@@ -163,16 +163,19 @@ def test_shared_out_products_are_cut_as_well(monkeypatch, small, shape, blocked,
 @pytest.mark.parametrize(
     ("name", "groups"), [("pointwise", 1), ("im2col", 1), ("im2col", 2), ("winograd", 1)]
 )
-def test_a_plan_keeps_its_kernel_in_blocks(monkeypatch, small, name, groups):
+@pytest.mark.parametrize("outputs", [256, 1044])
+def test_a_plan_keeps_its_kernel_in_blocks(monkeypatch, small, name, groups, outputs):
+    """The last of which may be filled with zeros; a bias may be one more term."""
     monkeypatch.setattr(_products, "MIDDLING", 0)
     size = 1 if name == "pointwise" else 3
-    x, w = numbers((2, 9, 8, 20), seed=1), numbers((size, size, 20 // groups, 256), seed=2)
+    x, w = numbers((2, 29, 28, 20), seed=1), numbers((size, size, 20 // groups, outputs), seed=2)
+    b = numbers((outputs,), seed=3)
     with xconv.config(fast=False):
-        layer = xconv.plan(xconv.conv, x, w, padding=size // 2, groups=groups, algorithm=name)
+        layer = xconv.plan(xconv.conv, x, w, b, padding=size // 2, groups=groups, algorithm=name)
         (kernel,) = layer._kept.kernels.values()
         plain = {"pointwise": 2, "im2col": 2 + (groups > 1), "winograd": 4}[name]
         assert kernel.weights.ndim == plain + bool(small)
-        expected = xconv.conv(x, w, padding=size // 2, groups=groups, algorithm="direct")
+        expected = xconv.conv(x, w, b, padding=size // 2, groups=groups, algorithm="direct")
         assert_close(layer(x), expected, rtol=1e-5)
 
 

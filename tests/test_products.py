@@ -230,6 +230,18 @@ def test_few_rows_have_the_same_bits_on_any_threads(rows, inner, columns):
         np.testing.assert_array_equal(other, found[0])
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3, 5, 16, 127, 128])
+def test_few_rows_times_a_narrow_matrix_too(columns):
+    """Which BLAS would cut along its inner axis for threads of its own."""
+    a, b = numbers((2, 2**20 // columns), seed=1), numbers((2**20 // columns, columns), seed=2)
+    found = []
+    for blas, threads in itertools.product((1, cores()), (1, 2, 8)):
+        with threadpoolctl.threadpool_limits(blas, user_api="blas"), xconv.config(threads=threads):
+            found.append(matmul(a, b, xp))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
 @pytest.mark.parametrize("count", [1, 2, 8, 9, 64])
 @pytest.mark.parametrize("inner", [100, 600, 6000])
 def test_few_rows_are_cut_by_the_number_of_cores(monkeypatch, count, inner):

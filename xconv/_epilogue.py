@@ -12,16 +12,15 @@ from xconv._products import Each
 
 Activation = Callable[[Array], Array]
 
-TEMPORARIES = (
-    5  # of a result's size that an activation makes at once; one, if it only holds its numbers in bounds
-)
+TEMPORARIES = 5  # of a result's size that an activation makes at once
+BOUNDED = 2  # of them where it only holds its numbers in bounds
 PIECE = 2**16  # numbers of a result that an activation is given at a time
 
 
 def epilogue_bytes(channels: int, dtypes: SumDTypes, activation: Activation | None, xp: Namespace) -> int:
     """What an epilogue holds per output pixel: a copy in the result's dtype, the temporaries of an activation."""
     cast = itemsize(xp, dtypes.result) if dtypes.result != dtypes.compute else 0
-    temporaries = 0 if activation is None else TEMPORARIES if bounds_of(activation) is None else 1
+    temporaries = 0 if activation is None else TEMPORARIES if bounds_of(activation) is None else BOUNDED
     return channels * (cast + temporaries * max(dtypes.itemsize, cast))
 
 

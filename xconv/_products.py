@@ -32,6 +32,7 @@ VECTOR = 16  # numbers
 FEW = 4  # rows; with fewer, it is the reading of the other operand that takes the time:
 ROW_ALONE = 2**19  # numbers of it, up to which BLAS stays on one thread,
 ROW_LARGE = 25 * 10**5  # and that are worth waking our threads for,
+NARROW = 128  # columns,
 HANDS = 8  # unless BLAS has more of them: so short parts are slow to read one after the other
 
 # What is done with a piece of a result, of these rows and columns.
@@ -81,7 +82,7 @@ def matmul(
         and not in_tiles()
     ):
         out = empty_like(a, shape, a.dtype) if out is None else out
-        return _few_rows(a, b, out, prod(b.shape), each)
+        return _few_rows(a, b, out, each)
     if work <= ALONE or in_tiles() or (middling and own_threads(settings().threads)):
         return _then(numpy_matmul(a, b, out), each)
     if work <= LARGE or a.dtype.kind not in "fc":
@@ -100,27 +101,27 @@ def _then(y: Array, each: Each | None) -> Array:
     return y
 
 
-def _few_rows(a: Array, b: Array, out: Array, products: int, each: Each | None) -> Array:
+def _few_rows(a: Array, b: Array, out: Array, each: Each | None) -> Array:
     """Few rows (P, K), each times (K, N) by itself: BLAS reads the matrix again rather than packing it.
 
     The columns are cut as BLAS cuts them for threads of its own, which are sooner at work than ours; so wherever it has
-    as many they do the same sums.
+    as many they do the same sums. Narrow matrices it cuts otherwise; they are left whole.
     """
-    count = 1
-    if products > ROW_ALONE:
-        count = cores() if cores() <= HANDS else 1 + (products > ROW_LARGE)
-    pieces = [Piece(a, b[:, part], out[:, part], columns=part) for part in _parts(b.shape[1], count)]
+    numbers, count = prod(b.shape), 1
+    if numbers > ROW_ALONE and b.shape[1] >= NARROW:
+        count = cores() if cores() <= HANDS else 1 + (numbers > ROW_LARGE)
     known = b.strides[-1] == b.itemsize and a.dtype == b.dtype and a.dtype.char == "f" and cuts_columns()
     if known and 1 < count == own_threads(settings().threads):
         _by_rows(a, b, out)
-    elif count > 1 and products > ROW_LARGE:
+        return _then(out, each)
+    pieces = [Piece(a, b[:, part], out[:, part], columns=part) for part in _parts(b.shape[1], count)]
+    if count > 1 and numbers > ROW_LARGE:
         tasks = (partial(_piece, _by_rows, piece, each) for piece in pieces)
         run_all(tasks, settings().threads or cores(), scratch)
         return out
-    else:
-        with one_blas_thread():
-            for piece in pieces:
-                _by_rows(*piece[:3])
+    with one_blas_thread():
+        for piece in pieces:
+            _by_rows(*piece[:3])
     return _then(out, each)
 
 
