@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import threadpoolctl
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import xconv
@@ -126,9 +126,10 @@ def test_only_real_rows_that_are_large_enough_are_cut(monkeypatch):
     assert not fits(a.astype("float64"), b)
     assert not fits(np.asfortranarray(a), b)
     assert not fits(a, np.asfortranarray(b))
-    long = numbers((20, _blocks.LONG + 1)), numbers((_blocks.LONG + 1, 4))
-    assert not fits(*long)
-    assert fits(np.concatenate([long[0]] * 7), long[1])
+    wide = numbers((30, 400))
+    assert wide.nbytes > _blocks.NEAR
+    assert fits(a[: _blocks.FEW], wide)
+    assert not fits(a[: _blocks.FEW + 1], wide)  # packed
     limited(monkeypatch, 0)
     assert not fits(a, b)
 
@@ -168,7 +169,7 @@ def test_a_plan_keeps_its_kernel_in_blocks(monkeypatch, small, name, groups, out
     """The last of which may be filled with zeros; a bias may be one more term."""
     monkeypatch.setattr(_products, "MIDDLING", 0)
     size = 1 if name == "pointwise" else 3
-    x, w = numbers((2, 29, 28, 20), seed=1), numbers((size, size, 20 // groups, outputs), seed=2)
+    x, w = numbers((2, 29, 28, 12), seed=1), numbers((size, size, 12 // groups, outputs), seed=2)
     b = numbers((outputs,), seed=3)
     with xconv.config(fast=False):
         layer = xconv.plan(xconv.conv, x, w, b, padding=size // 2, groups=groups, algorithm=name)
@@ -179,14 +180,36 @@ def test_a_plan_keeps_its_kernel_in_blocks(monkeypatch, small, name, groups, out
         assert_close(layer(x), expected, rtol=1e-5)
 
 
+def test_what_is_better_packed_is_not_kept_in_blocks(monkeypatch):
+    """Long sums of many pixels, and what is left to BLAS and its threads; the matrix of few rows is."""
+    limited(monkeypatch, 10**6)
+    monkeypatch.setattr(_products, "ALONE", 0)
+
+    def kept(x, w, call, **options):
+        with xconv.config(fast=False):
+            layer = xconv.plan(call, x, w, **options)
+            layer(x)
+        (kernel,) = layer._kept.kernels.values()
+        return kernel.weights.ndim == 3
+
+    x, w = numbers((3, 100, 100, 96), seed=1), numbers((1, 1, 96, 1024), seed=2)
+    assert kept(x, w, xconv.conv)
+    assert not kept(x[:, :10, :10], w, xconv.conv)  # middling
+    long = numbers((3, 100, 100, 160), seed=1), numbers((1, 1, 160, 1024), seed=2)
+    assert not kept(*long, xconv.conv)
+    assert kept(numbers((16, 160)), long[1][0, 0], xconv.dense)
+    assert not kept(numbers((17, 160)), long[1][0, 0], xconv.dense)
+
+
 @settings(max_examples=150)
 @given(
-    st.integers(128, 900),
+    st.one_of(st.integers(4, 127), st.integers(128, 900)),
     st.one_of(st.integers(1, 256), st.integers(1, 70).map(lambda n: 32 * n)),
-    st.integers(2, 300),
+    st.one_of(st.integers(2, 300), st.integers(300, 2000)),
 )
 def test_the_threads_of_blas_give_the_same_bits_in_float32(rows, inner, columns):
     """What `is_middling` rests on, for every size it may leave to them."""
+    assume(max(rows, inner) >= _products.TALL and rows * inner * columns <= 3 * 10**7)
     a, b = numbers((rows, inner), seed=1), numbers((inner, columns), seed=2)
     left = _products.is_middling((rows, inner), 2**20 // (rows * inner) + 2, a)
     assert left == bool(_blocks.small_products())
@@ -209,7 +232,10 @@ def test_other_sizes_are_not_left_to_them(monkeypatch):
     assert _products.is_middling((4, 128, 480), 30, a)
     assert _products.is_middling((128, 255), 30, a)
     assert not _products.is_middling((128, 481), 30, a)
-    assert not _products.is_middling((127, 480), 30, a)
+    assert _products.is_middling((4, 480), 300, a)
+    assert not _products.is_middling((3, 480), 300, a)
+    assert _products.is_middling((128, 96), 30, a)
+    assert not _products.is_middling((127, 96), 30, a)
     assert not _products.is_middling((128, 480), 4, a)
     assert not _products.is_middling((12800, 480), 1, a)
     assert not _products.is_middling((12800, 480), 30, a)

@@ -20,14 +20,16 @@ EVEN = ("Haswell", "Zen")  # and others that were looked at: see `cuts_columns`
 WIDTHS = (64, 96, 48, 32, 16)  # columns of a block: whole vectors, the more of them at a time the better
 ROWS = 12  # of a block, or a multiple: so many fill the registers with any of these widths
 BAND = 2**19  # sums that are added up chunk by chunk, before the next
+TOGETHER = 2**17  # terms of sums that are computed at once
 FEWEST = 4  # rows of a product that are worth it
+FEW = 16  # up to which the right operand is read as a stream: so few take less time than to pack it,
+STREAM = 64  # rows of that at a time,
+STREAM_WIDTH = 512  # and columns, at most
+NEAR = 40_000  # bytes of a right operand that stay in the nearest cache; a larger one is better packed,
+SHORT = 128  # or kept in blocks if its columns are no longer than that, or with few rows to the left of it
 SUM = 512  # numbers that are added up one after another: the more of them, the more is lost in rounding
 FILLED = 8  # blocks, at least, of which the last may have columns of zeros; fewer are as wide as divides them
 CALL = 2**15  # multiplications of a block, at least: there is a call for each
-LONG = (
-    2048  # numbers of the inner axis; a column longer than that is far apart, and packed sooner than found,
-)
-MANY = 128  # unless so many rows are multiplied by it
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +67,8 @@ def fits(a: Array, b: Array) -> bool:
         and suits(a)
         and a.ndim > 1
         and a.strides[-1] == b.strides[-1] == a.itemsize
-        and a.shape[-2] >= (FEWEST if a.shape[-1] <= LONG else MANY)
+        and a.shape[-2] >= FEWEST
+        and (a.shape[-2] <= FEW or a.shape[-1] * b.shape[-1] * b.itemsize <= NEAR)
         and a.shape[-2] * a.shape[-1] * b.shape[-1] > small_products()
     )
 
@@ -100,42 +103,59 @@ def product(a: Array, b: Array, out: Array, *, blocked: bool = False) -> Array:
         count, _, width = b.shape[-3:]
         whole = out.shape[-1] // width
         if whole:
-            _in_chunks(a, b[..., :whole, :, :], out[..., : whole * width])
+            _in_chunks(a, b[..., :whole, :, :], out[..., : whole * width], SUM)
         if whole < count:  # what a block has behind the last column is left there
             shape = (*out.shape[:-1], width)
             last = spare("last", shape, out.dtype, out)
             last = empty_like(out, shape, out.dtype) if last is None else last
-            _in_chunks(a, b[..., whole:, :, :], last)
+            _in_chunks(a, b[..., whole:, :, :], last, SUM)
             out[..., whole * width :] = last[..., : out.shape[-1] - whole * width]
         return out
-    columns = b.shape[-1]
-    width = next((width for width in WIDTHS[:-1] if columns % width == 0), min(columns, WIDTHS[0]))
-    while width < columns and a.shape[-2] * a.shape[-1] * width < CALL:
-        width = min(2 * width, columns)
+    rows, columns = out.shape[-2:]
+    width = _width(rows, a.shape[-1], columns)
     whole = columns // width * width
     blocks = b[..., :whole].reshape(*b.shape[:-1], whole // width, width).swapaxes(-3, -2)
-    _in_chunks(a, blocks, out[..., :whole])
+    _in_chunks(a, blocks, out[..., :whole], STREAM if rows <= FEW else SUM)
     if whole < columns:  # what does not fill a block is one of its own, or more
         product(a, b[..., whole:], out[..., whole:])
     return out
 
 
-def _in_chunks(a: Array, b: Array, out: Array) -> None:
+def _width(rows: int, inner: int, columns: int) -> int:
+    """Columns of a block, where the right operand stands as it does."""
+    if rows <= FEW:
+        most = min(max(small_products() // (rows * STREAM), 1), STREAM_WIDTH, columns)
+        return next(n for n in range(most, 0, -1) if columns % n == 0 or n <= most // 2 + 1)
+    width = next((width for width in WIDTHS[:-1] if columns % width == 0), min(columns, WIDTHS[0]))
+    while width < columns and rows * inner * width < CALL:
+        width = min(2 * width, columns)
+    return width
+
+
+def _in_chunks(a: Array, b: Array, out: Array, length: int) -> None:
     """The inner axis in parts that are added up, so short that a block of some rows is small enough, and exact."""
     inner, width = b.shape[-2:]
     rows = max(min(a.shape[-2], ROWS), 1)
-    chunks = max(-(-rows * inner * width // small_products()), -(-inner // SUM), 1)
+    chunks = max(-(-rows * inner * width // small_products()), -(-inner // length), 1)
     if chunks == 1:
         _rows_by_blocks(a, b, out)
         return
     chunks = next((count for count in range(chunks, 2 * chunks) if inner % count == 0), chunks)
-    if b.ndim == 3 and a.ndim == 2 and inner % chunks == 0 and chunks * prod(out.shape) <= BAND:
-        shape = (chunks, *out.shape)  # all at once: between two operations a thread waits for the others
-        terms = spare("chunks", shape, out.dtype, out)
-        terms = empty_like(out, shape, out.dtype) if terms is None else terms
+    together = min(TOGETHER // max(prod(out.shape), 1), chunks)
+    if b.ndim == 3 and a.ndim == 2 and inner % chunks == 0 and together > 1:
+        # Several at once: between two operations a thread waits for the others.
         left = a.reshape(-1, chunks, inner // chunks).swapaxes(0, 1)
         right = b.reshape(-1, chunks, inner // chunks, width).swapaxes(0, 1)
-        _rows_by_blocks(left, right, terms).sum(axis=0, out=out)
+        shape = (together, *out.shape)
+        terms = spare("chunks", shape, out.dtype, out)
+        terms = empty_like(out, shape, out.dtype) if terms is None else terms
+        for first in range(0, chunks, together):
+            found = terms[: chunks - first]
+            _rows_by_blocks(left[first : first + together], right[first : first + together], found)
+            if first:
+                out += found.sum(axis=0)
+            else:
+                found.sum(axis=0, out=out)
         return
     edges = [inner * i // chunks for i in range(chunks + 1)]
     height = max(BAND // max(prod(out.shape[:-2]) * out.shape[-1], 1) // ROWS, 1) * ROWS

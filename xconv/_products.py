@@ -25,8 +25,8 @@ ALONE = 2**18  # multiplications up to which BLAS itself stays on one thread
 LARGE = 10**7  # that are worth waking other threads for
 PIECE = 10**8  # in a piece
 HEAD = 4 * 10**6  # more in the first one: those who help come later, and had better be gone when it is done
-MIDDLING = 6 * 10**7  # up to which BLAS does better with threads of its own, which are sooner at work,
-TALL = 128  # for so many rows: fewer leave it more to pack than to multiply
+MIDDLING = 12 * 10**7  # up to which BLAS does better with threads of its own, which are sooner at work,
+TALL = 128  # for so many rows, or sums so long: else there is more to pack than to multiply
 UNCUT = 256  # numbers of an inner axis that BLAS certainly leaves in one
 VECTOR = 16  # numbers
 FEW = 4  # rows; with fewer, it is the reading of the other operand that takes the time:
@@ -153,7 +153,8 @@ def is_middling(rows: tuple[int, ...], columns: int, like: Array) -> bool:
     """
     *_, height, inner = rows
     return bool(
-        height >= TALL
+        height >= FEW
+        and max(height, inner) >= TALL
         and columns > 1  # which has kernels of its own
         and ALONE < prod(rows) * columns <= MIDDLING
         and (inner <= UNCUT or inner % (2 * VECTOR) == 0)

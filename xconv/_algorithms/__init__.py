@@ -22,7 +22,7 @@ from xconv._algorithms import (
     winograd,
 )
 from xconv._algorithms._cost import Cost
-from xconv._blocks import FEWEST, in_blocks
+from xconv._blocks import FEW, FEWEST, SHORT, in_blocks
 from xconv._geometry import ConvProblem, Problem, WindowProblem
 from xconv._namespace import Array, Namespace, Traits, compiled
 from xconv._products import is_middling
@@ -72,13 +72,12 @@ def kept(algorithm: str, weights: Array, problem: ConvProblem, pixels: int) -> A
         return compiled().packed_rows(weights)
     if algorithm not in BLOCKED or (algorithm == "winograd" and winograd.is_compiled(problem)):
         return weights
+    if algorithm == "winograd" or FEWEST <= pixels <= FEW:
+        return in_blocks(weights)
     inner = problem.taps * problem.channels_in // problem.groups
     outputs = problem.channels_out // problem.groups
-    if algorithm != "winograd" and (
-        pixels < FEWEST or is_middling((problem.pixels, inner), outputs, weights)
-    ):
-        return weights
-    return in_blocks(weights)
+    short = pixels > FEW and inner <= SHORT and not is_middling((pixels, inner), outputs, weights)
+    return in_blocks(weights) if short else weights
 
 
 def compiled_movers(algorithm: str, problem: Problem) -> tuple[str, ...]:
