@@ -53,10 +53,10 @@ def _finish_piece(
     one_pass = bounds_of(activation) is not None
     step = max(len(y) if one_pass else PIECE // max(y.shape[1], 1), 1)
     for start in range(0, len(y), step):
-        part = slice(start, start + step)
-        done = finish(y[part], b, activation, dtype, xp, None if r is None else r[part])
-        if not same_memory(done, y[part]):
-            y[part] = done
+        part = y[start : start + step]
+        done = finish(part, b, activation, dtype, xp, None if r is None else r[start : start + step])
+        if not same_memory(done, part):
+            part[...] = done
 
 
 def bounds_of(activation: Activation | None) -> tuple[float, float] | None:

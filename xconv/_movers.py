@@ -501,11 +501,12 @@ def biased(y: Array, b: Array, xp: Namespace) -> Array:
         return added(y, b, xp)
     together = y.shape[-2]
     if y.ndim == 2:
-        together = next((n for n in range(64, 1, -1) if pixels % n == 0), 1) if is_contiguous(y) else 1
+        together = next((n for n in range(16, 1, -1) if pixels % n == 0), 1) if is_contiguous(y) else 1
     if together == 1:
         return added(y, b, xp)
     rows = xp.reshape(y, (*y.shape[:-2], -1, together * channels))
-    return xp.reshape(added(rows, xp.tile(b, (together,)), xp), y.shape)
+    rows = added(rows, xp.tile(b, (together,)), xp)
+    return y if is_contiguous(y) else xp.reshape(rows, y.shape)
 
 
 def total_by_channel(y: Array, xp: Namespace) -> Array:

@@ -348,7 +348,10 @@ def same_memory(a: Array, b: Array) -> bool:
             isinstance(a, np.ndarray)
             and isinstance(b, np.ndarray)
             and a.shape == b.shape
-            and all(n == 1 or i == j for n, i, j in zip(a.shape, a.strides, b.strides, strict=True))
+            and (
+                a.strides == b.strides
+                or all(n == 1 or i == j for n, i, j in zip(a.shape, a.strides, b.strides, strict=True))
+            )
             and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
         )
     )
