@@ -50,7 +50,9 @@ def test_blocks_make_the_whole(lead, rows, inner, columns, most, shared, gaps, d
     with pytest.MonkeyPatch.context() as patch:
         limited(patch, most)
         patch.setattr(_blocks, "SUM", 30)
+        patch.setattr(_blocks, "STREAM", 10)
         patch.setattr(_blocks, "BAND", 2000)
+        patch.setattr(_blocks, "TOGETHER", 3000)
         patch.setattr(_blocks, "CALL", min(most, 2**15))
         for right in (b, in_blocks(b)):
             out = np.full((*lead, rows, columns + 3 * gaps), np.nan, dtype)[..., :columns]
