@@ -227,6 +227,25 @@ def test_the_threads_of_blas_give_the_same_bits_in_float32(rows, inner, columns)
             np.testing.assert_array_equal(other, one)
 
 
+@settings(max_examples=40)
+@given(
+    st.one_of(st.integers(4, 127), st.integers(128, 3000)),
+    st.one_of(st.integers(2, 256), st.integers(1, 140).map(lambda n: 32 * n)),
+    st.floats(0, 1),
+)
+def test_what_is_left_to_them_has_the_bits_of_one_thread(rows, inner, share):
+    """Which does it in pieces, where it is large."""
+    work = _products.LARGE + share * (_products.MIDDLING - _products.LARGE)
+    columns = int(work / (rows * inner))
+    assume(2 <= columns <= 5000)
+    a, b = numbers((rows, inner), seed=1), numbers((inner, columns), seed=2)
+    with threadpoolctl.threadpool_limits(4, user_api="blas"):
+        found = matmul(a, b, xp)
+        with xconv.config(threads=1):
+            np.testing.assert_array_equal(matmul(a, b, xp), found)
+    assert_close(found, a @ b, rtol=1e-5)
+
+
 def test_other_sizes_are_not_left_to_them(monkeypatch):
     limited(monkeypatch, 10**6)
     a = numbers((2, 2))

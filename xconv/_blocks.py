@@ -125,7 +125,7 @@ def _width(rows: int, inner: int, columns: int) -> int:
     """Columns of a block, where the right operand stands as it does."""
     if rows <= FEW:
         most = min(max(small_products() // (rows * STREAM), 1), STREAM_WIDTH, columns)
-        return next(n for n in range(most, 0, -1) if columns % n == 0 or n <= most // 2 + 1)
+        return next((n for n in range(most, most // 2, -1) if columns % n == 0), most)
     width = next((width for width in WIDTHS[:-1] if columns % width == 0), min(columns, WIDTHS[0]))
     while width < columns and rows * inner * width < CALL:
         width = min(2 * width, columns)

@@ -76,8 +76,8 @@ def kept(algorithm: str, weights: Array, problem: ConvProblem, pixels: int) -> A
         return in_blocks(weights)
     inner = problem.taps * problem.channels_in // problem.groups
     outputs = problem.channels_out // problem.groups
-    short = pixels > FEW and inner <= SHORT and not is_middling((pixels, inner), outputs, weights)
-    return in_blocks(weights) if short else weights
+    whole = pixels < FEWEST or inner > SHORT or is_middling((pixels, inner), outputs, weights)
+    return weights if whole else in_blocks(weights)
 
 
 def compiled_movers(algorithm: str, problem: Problem) -> tuple[str, ...]:
