@@ -244,8 +244,7 @@ def refusal(algorithm, kernel, channels, outputs, *, groups=1, stride=1, dilatio
         case "depthwise":
             return None if inputs == 1 else f"{inputs} input channels"
         case "kn2row":
-            several = "the kernel has one tap" if math.prod(kernel) == 1 else _only_one(groups)
-            return several or ("the pixels that a stride leaves out" if max(stride) > 1 else None)
+            return _only_one(groups) or ("the pixels that a stride leaves out" if max(stride) > 1 else None)
         case "winograd":
             return _only_one(groups) or (None if three else "no axis has 3 taps, stride 1 and dilation 1")
         case "spectral":

@@ -7,16 +7,15 @@ from math import prod
 from xconv._algorithms._cost import Cost, blas_flops, matmul_bytes
 from xconv._geometry import ConvProblem, padded_pixels
 from xconv._movers import room, shifted_sum, written
-from xconv._namespace import Array, Namespace, Traits, assignable
+from xconv._namespace import Array, Namespace, Traits, assignable, packed
 from xconv._products import matmul
 
 SHORT = 4  # times the bytes that runs of a few numbers take, one for each output channel
+FEW = 8  # images up to which their products are made pixel by pixel, and then laid out image by image
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
-    """Nothing computed to be thrown away, one matrix for all channels, and taps to be shifted."""
-    if problem.taps == 1:
-        return "the kernel has one tap, which needs no shift"
+    """Nothing computed to be thrown away, and one matrix for all channels."""
     if problem.groups > 1:
         return f"there are {problem.groups} groups, not one"
     if any(axis.stride > 1 for axis in problem.axes):
@@ -31,6 +30,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     product = matmul_bytes(images, problem.channels_in, pixels, problem.itemsize, packed=True)
     moved = (made + 2 * problem.taps * result + SHORT * 2 * result) * problem.itemsize
     flops = blas_flops(problem) * pixels // max(problem.pixels, 1)
+    if images <= FEW:
+        made *= 2
     return Cost(flops, product + moved, problem.taps + 4, (made + 2 * result) * problem.itemsize)
 
 
@@ -45,9 +46,17 @@ def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | No
     """(T O, C) @ (C, P) for P pixels, then the sum over T, each tap that many pixels further: (O, N, *out)."""
     x, problem = written(x, problem, xp)
     pixels = prod(x.shape[:-1])
-    place = room("images", (w.shape[0], pixels), x) if assignable(xp) else None
-    images = matmul(w, xp.permute_dims(xp.reshape(x, (pixels, problem.channels_in)), (1, 0)), xp, place)
-    images = xp.reshape(images, (problem.taps, problem.channels_out, *x.shape[:-1]))
+    x, shape = xp.reshape(x, (pixels, problem.channels_in)), x.shape[:-1]
+    count, few = w.shape[0], 1 < w.shape[0] <= FEW
+    place = None
+    if assignable(xp):
+        place = room("products" if few else "images", (pixels, count) if few else (count, pixels), x)
+    if few:
+        y = matmul(x, xp.permute_dims(w, (1, 0)), xp, place)
+        images = packed(xp.permute_dims(y, (1, 0)), (count, pixels), "images", xp)
+    else:
+        images = matmul(w, xp.permute_dims(x, (1, 0)), xp, place)
+    images = xp.reshape(images, (problem.taps, problem.channels_out, *shape))
     y = xp.moveaxis(shifted_sum(images, problem.axes, xp), 0, -1)  # (N, *out, O)
     if out is None:
         return xp.asarray(y, copy=True) if assignable(xp) else y
