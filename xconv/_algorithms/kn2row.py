@@ -11,6 +11,7 @@ from xconv._namespace import Array, Namespace, Traits, assignable, packed
 from xconv._products import matmul
 
 SHORT = 4  # times the bytes that runs of a few numbers take, one for each output channel
+ALONE = 3  # times as long as planned take moves that one thread does, beside compiled ones that all share
 FEW = 8  # images up to which their products are made pixel by pixel, and then laid out image by image
 
 
@@ -29,6 +30,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     made, result = images * pixels, problem.channels_out * problem.pixels
     product = matmul_bytes(images, problem.channels_in, pixels, problem.itemsize, packed=True)
     moved = (made + 2 * problem.taps * result + SHORT * 2 * result) * problem.itemsize
+    if problem.fast:
+        moved *= ALONE
     flops = blas_flops(problem) * pixels // max(problem.pixels, 1)
     if images <= FEW:
         made *= 2
