@@ -95,13 +95,14 @@ def windows(channels: int, window: int, stride: int) -> Make:
     return make
 
 
-def transform(name: str, m: int, channels: int = 64) -> Make:
+def transform(end: str, m: int, channels: int = 64) -> Make:
     """One of the two transforms alone, called as `winograd` has just called it: its scratch memory is still there."""
 
     def make(side: int) -> tuple[Callable[[], object], int]:
         x, axes = image(side, channels), square(side, 3)
         y, w = filled(axes, channels), np.ones(((m + 2) ** 2, channels * channels), np.float32)
-        work, shared, seen = getattr(winograd, name), winograd.shared, []
+        work = {"in": winograd._inputs(m + 2), "out": winograd._outputs(m + 2, m)}[end]
+        shared, seen = winograd.shared, []
 
         def noted(*arguments: Any) -> None:
             if arguments[0] is work:
@@ -109,7 +110,7 @@ def transform(name: str, m: int, channels: int = 64) -> Make:
             shared(*arguments)
 
         with mock.patch.multiple(winograd, shared=noted, MANY=0):  # one after the other, whatever there are
-            winograd.winograd(x, w, axes, m, channels, y, Finish())
+            winograd.winograd(x, w, axes, m + 2, channels, y, Finish())
         (arguments,) = seen
         points = (m + 2) ** 2 * (-(-side // m)) ** 2 * channels * x.itemsize
         keep = (x, y, w)
@@ -142,7 +143,7 @@ def in_blocks(side: int) -> tuple[Callable[[], object], int]:
 
     def call() -> None:
         with mock.patch.object(winograd, "MANY", x.size * 64):
-            winograd.winograd(x, w, axes, 2, 64, y, Finish())
+            winograd.winograd(x, w, axes, 4, 64, y, Finish())
 
     return call, x.nbytes + y.nbytes
 
@@ -165,10 +166,10 @@ MOVERS: dict[str, Make] = {
     "columns 3x3, 3 channels": windows(3, 3, 1),
     "columns 7x7/2, 3 channels": windows(3, 7, 2),
     "columns 3x3, 64 channels": windows(64, 3, 1),
-    "winograd F(2) in": transform("_inputs", 2),
-    "winograd F(2) out": transform("_outputs", 2),
-    "winograd F(4) in": transform("_inputs", 4),
-    "winograd F(4) out": transform("_outputs", 4),
+    "winograd F(2) in": transform("in", 2),
+    "winograd F(2) out": transform("out", 2),
+    "winograd F(4) in": transform("in", 4),
+    "winograd F(4) out": transform("out", 4),
     "depthwise 3x3, 64 channels": depthwise,
     "running max 3x3/2, 64 channels": largest,
     "finished, bias and bounds, 64 channels": finishing(64),

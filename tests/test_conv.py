@@ -180,8 +180,8 @@ def mixed_cases(count=60):
         )
 
 
-def three_tap_cases():
-    """Three taps side by side, the home of "winograd": alone, beside others, and with outputs left over."""
+def few_tap_cases():
+    """A few taps side by side, the home of "winograd": alone, beside others, and with outputs left over."""
     for sizes, kernel in (
         ((9,), (3,)),
         ((13, 11), (3, 3)),
@@ -191,15 +191,19 @@ def three_tap_cases():
         ((6, 7, 8), (3, 3, 3)),
         ((5, 4, 6), (3, 2, 3)),
         ((3, 5, 4, 3), (1, 3, 2, 3)),
+        ((12, 13), (2, 2)),
+        ((9, 10), (4, 4)),
+        ((9, 8), (5, 5)),
+        ((4, 7, 6), (2, 5, 5)),
     ):
-        name = f"three-taps-{sizes}-{kernel}"
+        name = f"few-taps-{sizes}-{kernel}"
         yield case(name, len(sizes), sizes=sizes, kernel=kernel, channels=5, outputs=4, bias=True)
         yield case(f"{name}-same", len(sizes), sizes=sizes, kernel=kernel, padding="same", layout="NCHW")
     for option in ("stride", "dilation"):
         for axis in (0, 1):
             steps = (2, 1) if axis == 0 else (1, 2)
-            yield case(f"three-taps-{option}-{axis}", 2, sizes=(9, 8), kernel=(3, 3), **{option: steps})
-    yield case("three-taps-wrap", 2, sizes=(6, 7), kernel=(3, 3), padding=2, pad_mode="wrap", batch=None)
+            yield case(f"few-taps-{option}-{axis}", 2, sizes=(9, 8), kernel=(3, 3), **{option: steps})
+    yield case("few-taps-wrap", 2, sizes=(6, 7), kernel=(3, 3), padding=2, pad_mode="wrap", batch=None)
 
 
 def long_cases():
@@ -239,7 +243,7 @@ GRID = [
     *single_options(),
     *pointwise_cases(),
     *depthwise_cases(),
-    *three_tap_cases(),
+    *few_tap_cases(),
     *long_cases(),
     *grey_cases(),
     *mixed_cases(),

@@ -20,7 +20,7 @@ import xconv
 from cases import EXACT, data_to, kernel_to, numbers, small_integers, willing
 from compare import assert_close, assert_same
 from xconv import _engine, _scratch, _tiles
-from xconv._algorithms._filtering import MATRICES
+from xconv._algorithms._filtering import matrices
 from xconv._bridges.numba import crew, direct, sharing, winograd
 from xconv._bridges.numba.arrays import address
 from xconv._bridges.numba.kernels import Kernel, put, word, words
@@ -32,6 +32,7 @@ from xconv._scratch import LINE, aligned, scratch, spare
 pytestmark = pytest.mark.backends("fast")
 
 DTYPES = st.sampled_from(["float32", "float64"])
+FILTERS = [(4, 2), (4, 3), (6, 2), (6, 3), (6, 4), (6, 5)]  # points of a tile along an axis, taps
 LAYOUTS = st.sampled_from(["plain", "part", "every second", "backwards"])
 BOUNDS = st.sampled_from([(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0), (-np.inf, 5.0), (-9.0, 20.0)])
 INFINITE = 2**62
@@ -360,14 +361,16 @@ def test_rectifiers_on_the_way_are_the_rectifiers_themselves(algorithm, name):
     st.integers(1, 40),
     st.integers(1, 150),
     DTYPES,
-    st.sampled_from([2, 4]),
+    st.sampled_from(FILTERS),
 )
-def test_winograd_kernels_are_the_written_once_ones(before, channels, outputs, dtype, m):
-    w = numbers((*before, 3, 3, channels, outputs), dtype)
-    u = winograd.winograd_kernel(w, m)
-    points, terms = (m + 2) ** 2, math.prod(before) * channels
-    flat = w.astype("float64").reshape(-1, 9, channels * outputs)
-    expected = np.kron(MATRICES[m][1], MATRICES[m][1]) @ flat  # (T, points, C O)
+def test_winograd_kernels_are_the_written_once_ones(before, channels, outputs, dtype, filtering):
+    n, taps = filtering
+    w = numbers((*before, taps, taps, channels, outputs), dtype)
+    u = winograd.winograd_kernel(w, n)
+    points, terms = n**2, math.prod(before) * channels
+    flat = w.astype("float64").reshape(-1, taps**2, channels * outputs)
+    one = matrices(n, taps)[1]
+    expected = np.kron(one, one) @ flat  # (T, points, C O)
     expected = expected.transpose(1, 0, 2).reshape(points, terms, outputs)
     found = unpacked(u, terms, outputs)
     assert not found[..., outputs:].any()
@@ -375,12 +378,12 @@ def test_winograd_kernels_are_the_written_once_ones(before, channels, outputs, d
 
 
 def test_winograd_kernels_may_lie_in_any_order():
-    w = numbers((3, 3, 5, 20))
-    turned = np.ascontiguousarray(w.transpose(3, 2, 0, 1)).transpose(2, 3, 1, 0)
-    for m in (2, 4):
-        expected = winograd.winograd_kernel(w, m)
+    for n, taps in FILTERS:
+        w = numbers((taps, taps, 5, 20))
+        turned = np.ascontiguousarray(w.transpose(3, 2, 0, 1)).transpose(2, 3, 1, 0)
+        expected = winograd.winograd_kernel(w, n)
         for same in (turned, w[::-1, ::-1][::-1, ::-1], np.repeat(w, 2, axis=-1)[..., ::2]):
-            assert_same(winograd.winograd_kernel(same, m), expected)
+            assert_same(winograd.winograd_kernel(same, n), expected)
 
 
 # ------------------------------------------------------------------------------------------------ Winograd: results
@@ -388,22 +391,22 @@ def test_winograd_kernels_may_lie_in_any_order():
 
 @st.composite
 def winograd_axes(draw):
-    """Two axes of three taps, and with or without any other before them; pads 0 to 3 at each side."""
-    axes = []
+    """Points, and two axes of a few taps with or without any other before them; pads 0 to 3 at each side."""
+    axes, (n, taps) = [], draw(st.sampled_from(FILTERS))
     for _ in range(2):
         low, high = draw(st.integers(0, 3)), draw(st.integers(0, 3))
-        axes.append(Axis(draw(st.integers(max(1, 3 - low - high), 14)), 3, 1, 1, 1, low, high))
+        axes.append(Axis(draw(st.integers(max(1, taps - low - high), 14)), taps, 1, 1, 1, low, high))
     if draw(st.booleans()):
         window, stride, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
         low, high = draw(st.integers(0, 3)), draw(st.integers(0, 3))
         least = max(1, (window - 1) * dilation + 1 - low - high)
         axes.insert(0, Axis(draw(st.integers(least, least + 3)), window, stride, dilation, 1, low, high))
-    return tuple(axes)
+    return n, tuple(axes)
 
 
-def winograd_sum(x, w, axes, m, layout="plain", finish=PLAIN):
+def winograd_sum(x, w, axes, n, layout="plain", finish=PLAIN):
     place = target((len(x), *(a.output for a in axes), w.shape[-1]), x.dtype, layout)
-    y = winograd.winograd(x, winograd.winograd_kernel(w, m), axes, m, w.shape[-1], place.array, finish)
+    y = winograd.winograd(x, winograd.winograd_kernel(w, n), axes, n, w.shape[-1], place.array, finish)
     assert y is place.array
     return place
 
@@ -415,19 +418,19 @@ def winograd_sum(x, w, axes, m, layout="plain", finish=PLAIN):
     st.integers(1, 40),
     st.integers(1, 70),
     DTYPES,
-    st.sampled_from([2, 4]),
     st.tuples(LAYOUTS, LAYOUTS, st.sampled_from([None, "plain", "part", "every second", "backwards"])),
     st.booleans(),
     BOUNDS,
     st.integers(0, 99),
 )
 def test_winograd_is_the_direct_sum(
-    axes, batch, channels, outputs, dtype, m, layouts, with_bias, bounds, seed
+    filtering, batch, channels, outputs, dtype, layouts, with_bias, bounds, seed
 ):
-    """Of whole numbers, F(2, 3) is exact: its kernels are halved twice at most."""
+    """Of whole numbers, four points are exact: their kernels are halved twice at most."""
+    n, axes = filtering
     assume(batch * math.prod(a.output for a in axes) <= 600)
     shape = (batch, *(a.output for a in axes), outputs)
-    make = whole_numbers if m == 2 else lambda seed, shape, dtype: numbers(shape, dtype, seed=seed)
+    make = whole_numbers if n == 4 else lambda seed, shape, dtype: numbers(shape, dtype, seed=seed)
     x = surrounded(make(seed, (batch, *(a.size for a in axes), channels), dtype), layouts[0])
     w = make(seed + 1, (*(a.window for a in axes), channels, outputs), dtype)
     finish = Finish(
@@ -435,8 +438,8 @@ def test_winograd_is_the_direct_sum(
         None if layouts[2] is None else surrounded(make(seed + 3, shape, dtype), layouts[2]),
         *bounds,
     )
-    sums, place = summed(x, w, axes), winograd_sum(x, w, axes, m, layouts[1], finish)
-    if m == 2:
+    sums, place = summed(x, w, axes), winograd_sum(x, w, axes, n, layouts[1], finish)
+    if n == 4:
         place.check(exactly, finished(sums, finish))
         return
     largest = np.abs(finished(sums, Finish(finish.bias, finish.residual))).max()
@@ -444,46 +447,46 @@ def test_winograd_is_the_direct_sum(
     place.check(lambda y, expected: assert_close(y, expected, rtol=0, atol=limit), finished(sums, finish))
 
 
-@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize(("n", "taps"), FILTERS)
 @pytest.mark.parametrize("rows", range(1, 14))
-def test_winograd_meets_every_ragged_size(rows, m):
-    for columns, pads in itertools.product(range(1, 14), ((1, 1), (2, 3))):
-        axes = (Axis(rows, 3, 1, 1, 1, *pads), Axis(columns, 3, 1, 1, 1, *pads[::-1]))
-        x, w = numbers((1, rows, columns, 2), "float64"), numbers((3, 3, 2, 17), "float64")
-        y, expected = winograd_sum(x, w, axes, m, "part"), summed(x, w, axes)
+def test_winograd_meets_every_ragged_size(rows, n, taps):
+    for columns, pads in itertools.product(range(1, 14), ((taps // 2,) * 2, (2, 3))):
+        axes = (Axis(rows, taps, 1, 1, 1, *pads), Axis(columns, taps, 1, 1, 1, *pads[::-1]))
+        x, w = numbers((1, rows, columns, 2), "float64"), numbers((taps, taps, 2, 17), "float64")
+        y, expected = winograd_sum(x, w, axes, n, "part"), summed(x, w, axes)
         y.check(lambda y, expected: assert_close(y, expected, rtol=1e-13), expected)
 
 
-@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("n", [4, 6])
 @pytest.mark.parametrize("channels, outputs", [(1200, 5), (3, 1200)])
 @pytest.mark.parametrize("sizes", [(3, 2), (33, 39)])  # few tiles, and so many that they are done by and by
-def test_winograd_of_many_channels(channels, outputs, sizes, m):
+def test_winograd_of_many_channels(channels, outputs, sizes, n):
     """Zeros around an image, those that sums begin with, and what is written nowhere, are as wide as all of them."""
     axes = tuple(Axis(n, 3, 1, 1, 1, 1, 1) for n in sizes)
     x, w = numbers((1, *sizes, channels)), numbers((3, 3, channels, outputs))
     finish = Finish(numbers((outputs,)), numbers((1, *sizes, outputs), seed=1))
-    y = winograd_sum(x, w, axes, m, "part", finish)
+    y = winograd_sum(x, w, axes, n, "part", finish)
     expected = finished(summed(x, w, axes), finish)
     y.check(
         lambda y, expected: assert_close(y, expected, rtol=0, atol=1e-5 * np.abs(expected).max()), expected
     )
 
 
-@pytest.mark.parametrize("m", [2, 4])
-def test_winograd_crops(m):
+@pytest.mark.parametrize("n", [4, 6])
+def test_winograd_crops(n):
     axes = (Axis(5, 2, 1, 1, 1, -1, -1), Axis(12, 3, 1, 1, 1, -2, 1), Axis(11, 3, 1, 1, 1, 2, -1))
     x, w = numbers((2, 5, 12, 11, 5)), numbers((2, 3, 3, 5, 9))
-    assert_close(winograd_sum(x, w, axes, m).array, summed(x, w, axes), rtol=1e-5)
+    assert_close(winograd_sum(x, w, axes, n).array, summed(x, w, axes), rtol=1e-5)
 
 
-@pytest.mark.parametrize("m", [2, 4])
-def test_winograd_keeps_images_and_channels_apart(m):
+@pytest.mark.parametrize("n", [4, 6])
+def test_winograd_keeps_images_and_channels_apart(n):
     """A NaN stays in its image and in its tile; outputs that other kernels make hold it as well."""
     axes = (Axis(12, 3, 1, 1, 1, 1, 1),) * 2
     x, w = numbers((3, 12, 12, 5)), numbers((3, 3, 5, 20))
-    clean = winograd_sum(x, w, axes, m).array
+    clean = winograd_sum(x, w, axes, n).array
     x[1, 6, 6, 2] = np.nan
-    y = winograd_sum(x, w, axes, m).array
+    y = winograd_sum(x, w, axes, n).array
     assert_same(y[::2], clean[::2])
     assert np.isnan(y[1, 5:8, 5:8]).all()
     changed = np.isnan(y[1]).any(axis=-1)
@@ -492,17 +495,17 @@ def test_winograd_keeps_images_and_channels_apart(m):
     assert_same(y[1][~changed], clean[1][~changed])
 
 
-@pytest.mark.parametrize("m", [2, 4])
-def test_winograd_in_spare_memory_is_the_same(m):
+@pytest.mark.parametrize("n", [4, 6])
+def test_winograd_in_spare_memory_is_the_same(n):
     """Whatever the last tile has left there."""
     axes = (Axis(9, 3, 1, 1, 1, 1, 1), Axis(10, 3, 1, 1, 1, 1, 1))
     x, w = numbers((2, 9, 10, 7)), numbers((3, 3, 7, 21))
-    expected = winograd_sum(x, w, axes, m).array
+    expected = winograd_sum(x, w, axes, n).array
     with scratch():
         for purpose in ("points", "products", "dump"):
             spare(purpose, (100_000,), x.dtype, x)[...] = np.nan
         for _ in range(2):
-            assert_same(winograd_sum(x, w, axes, m).array, expected)
+            assert_same(winograd_sum(x, w, axes, n).array, expected)
 
 
 def test_padding_stays_zero_whatever_was_convolved_before():
@@ -620,17 +623,17 @@ def test_the_bits_do_not_depend_on_how_the_work_is_split(pieces, monkeypatch, na
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("m", [2, 4])
-def test_the_bits_of_winograd_do_not_either(pieces, monkeypatch, m, threads):
+@pytest.mark.parametrize("n", [4, 6])
+def test_the_bits_of_winograd_do_not_either(pieces, monkeypatch, n, threads):
     axes = (Axis(3, 2, 1, 1, 1, 1, 0), Axis(13, 3, 1, 1, 1, 1, 1), Axis(15, 3, 1, 1, 1, 1, 1))
     x, w = numbers((2, 3, 13, 15, 9)), numbers((2, 3, 3, 9, 70))
     finish = Finish(numbers((70,)), numbers((2, 3, 13, 15, 70), seed=1), 0.0)
     with xconv.config(threads=threads):
-        shared = winograd_sum(x, w, axes, m, "part", finish)
+        shared = winograd_sum(x, w, axes, n, "part", finish)
         # the kernel, the inputs, the products, the outputs
         assert [count > 1 for _, count in pieces] == [threads > 1] * 4
         monkeypatch.setattr(sharing, "WORTH", INFINITE)
-        assert_same(winograd_sum(x, w, axes, m, "part", finish).whole, shared.whole)
+        assert_same(winograd_sum(x, w, axes, n, "part", finish).whole, shared.whole)
 
 
 # -------------------------------------------------------------------------------------------------- public calls

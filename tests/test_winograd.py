@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import tracemalloc
 from fractions import Fraction
 
@@ -20,10 +21,10 @@ from xconv._scratch import scratch
 LAZY_STEP = 3
 
 
-@pytest.fixture(params=[2, 4])
-def m(request, monkeypatch):
-    """The m of F(m, 3), whatever the number of channels would choose."""
-    monkeypatch.setattr(winograd, "_SMALL_KERNEL", 2**62 if request.param == 4 else 0)
+@pytest.fixture(params=[4, 6])
+def points(request, monkeypatch):
+    """Of a tile along one axis, whatever the number of channels would choose; four and five taps have six."""
+    monkeypatch.setattr(winograd, "_SMALL_KERNEL", 2**62 if request.param == 6 else 0)
     return request.param
 
 
@@ -63,24 +64,28 @@ def times(matrix, vector):
     return [sum((a * b for a, b in zip(row, vector, strict=True)), Fraction(0)) for row in matrix]
 
 
-@pytest.mark.parametrize("m", _filtering.MATRICES)
-def test_the_matrices_filter_exactly(m):
+FILTERS = [(4, 2), (4, 3), (6, 2), (6, 3), (6, 4), (6, 5)]  # points, taps
+
+
+@pytest.mark.parametrize(("points", "taps"), FILTERS)
+def test_the_matrices_filter_exactly(points, taps):
     """At ((G g) * (Bt d)) is the correlation of d with g: for unit vectors, and so for all."""
-    bt, g, at = map(exact, _filtering.MATRICES[m])
-    assert (len(bt), len(bt[0])) == (m + 2, m + 2)
-    assert (len(g), len(g[0])) == (m + 2, 3)
-    assert (len(at), len(at[0])) == (m, m + 2)
-    for t, i in itertools.product(range(3), range(m + 2)):
-        tap, element = [Fraction(k == t) for k in range(3)], [Fraction(k == i) for k in range(m + 2)]
+    bt, g, at = map(exact, _filtering.matrices(points, taps))
+    m = points + 1 - taps
+    assert (len(bt), len(bt[0])) == (points, points)
+    assert (len(g), len(g[0])) == (points, taps)
+    assert (len(at), len(at[0])) == (m, points)
+    for t, i in itertools.product(range(taps), range(points)):
+        tap, element = [Fraction(k == t) for k in range(taps)], [Fraction(k == i) for k in range(points)]
         products = [a * b for a, b in zip(times(g, tap), times(bt, element), strict=True)]
         assert times(at, products) == [Fraction(o + t == i) for o in range(m)]
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-@pytest.mark.parametrize("m", _filtering.MATRICES)
+@pytest.mark.parametrize(("points", "taps"), FILTERS)
 @pytest.mark.parametrize("into", ["fresh", "out", "rows", "spare"])
-def test_a_matrix_transforms_both_axes_of_every_tile(m, which, into):
-    one = np.array(_filtering.MATRICES[m][which], "float64")
+def test_a_matrix_transforms_both_axes_of_every_tile(points, taps, which, into):
+    one = np.array(_filtering.matrices(points, taps)[which], "float64")
     x = numbers((one.shape[1] ** 2, 5, 7), "float64")
     both = np.einsum("ik,jl,klr->ijr", one, one, x.reshape(one.shape[1], one.shape[1], 35)).reshape(-1, 35)
     out = {"out": np.empty(both.shape), "rows": np.empty((len(both), 40))[:, :35]}.get(into)
@@ -113,13 +118,21 @@ CASES = {
     "volume-with-the-last-axis-strided": problem_of((5, 7, 8), (3, 3, 3), stride=(1, 1, 2)),
     "volume-with-one-axis-left": problem_of((5, 7, 8), (2, 3, 2), dilation=(2, 1, 1)),
     "four-axes": problem_of((4, 3, 5, 6), (2, 1, 3, 3)),
+    "two-taps": problem_of((11, 13), (2, 2)),
+    "four-taps": problem_of((9, 12), (4, 4)),
+    "five-taps": problem_of((9, 12), (5, 5)),
+    "five-taps-one-tile": problem_of((6, 6), (5, 5)),
+    "five-taps-of-a-line": problem_of((19,), (5,)),
+    "two-taps-before-five-by-five": problem_of((4, 9, 8), (2, 5, 5), stride=(2, 1, 1)),
+    "three-by-four-along-one": problem_of((9, 10), (3, 4)),
+    "two-by-two-beside-five": problem_of((5, 9, 8), (2, 5, 2)),
     "empty-batch": problem_of((8, 9), (3, 3), batch=0),
 }
 
 
 @pytest.mark.backends("numpy", "strict", "torch", "jax", "cupy")  # chunks of Dask are NumPy's
 @pytest.mark.parametrize("name", CASES)
-def test_it_gives_the_direct_sum(backend, m, name):
+def test_it_gives_the_direct_sum(backend, points, name):
     problem = CASES[name]
     assert winograd.why_not(problem, NUMPY) is None
     x, w = arrays(problem, seed=seed_of(name))
@@ -128,26 +141,31 @@ def test_it_gives_the_direct_sum(backend, m, name):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex64", "complex128"])
-@pytest.mark.parametrize("name", ["ragged", "volume", "five-by-three"])
-def test_every_floating_dtype(m, name, dtype):
+@pytest.mark.parametrize("name", ["ragged", "volume", "five-by-three", "two-taps", "four-taps", "five-taps"])
+def test_every_floating_dtype(points, name, dtype):
     x, w = arrays(CASES[name], dtype)
     y = run(x, w, CASES[name])
     assert y.dtype == dtype
     assert_close(y, expected(x, w, CASES[name]), rtol=1e-5 if dtype == "complex64" else 1e-13)
 
 
-def test_m_is_chosen_by_channels_only():
+def test_points_are_chosen_by_channels_and_taps_only():
     """So that a kernel made ready serves every tile."""
-    few, many = (
-        problem_of((30, 30), (3, 3), inputs=64, outputs=64),
-        problem_of((30, 30), (3, 3), inputs=1024, outputs=512),
-    )
-    for problem, points in ((few, 36), (many, 16)):
-        tile = dataclasses.replace(problem, batch=1, axes=(Axis(6, 3), Axis(9, 3)))
+    few, many = {"inputs": 64, "outputs": 64}, {"inputs": 1024, "outputs": 512}
+    for kernel, channels, points in (
+        ((3, 3), few, 36),
+        ((3, 3), many, 16),
+        ((2, 2), few, 36),
+        ((2, 2), many, 16),
+        ((4, 4), many, 36),
+        ((5, 5), many, 36),
+    ):
+        problem = problem_of((30, 30), kernel, **channels)
+        tile = dataclasses.replace(problem, batch=1, axes=tuple(map(Axis, (6, 9), kernel)))
         w = np.zeros((*problem.window, problem.channels_in, problem.channels_out), "float32")
         shapes = {winograd.bind(w, p, numpy_namespace).shape for p in (problem, tile)}
         assert shapes == {(1, points, problem.channels_in, problem.channels_out)}
-        assert winograd.cost(problem, NUMPY).bound == points * w.nbytes // 9
+        assert winograd.cost(problem, NUMPY).bound == points * w.nbytes // math.prod(kernel)
 
 
 @pytest.mark.backends("numpy", "fast")
@@ -160,7 +178,7 @@ def test_many_channels_are_as_exact_as_promised(inputs, outputs):
     assert np.linalg.norm(error) < 5e-6 * np.linalg.norm(exact)
 
 
-def test_a_bound_kernel_serves_every_tile(m):
+def test_a_bound_kernel_serves_every_tile(points):
     whole = problem_of((30, 13), (3, 3))
     x, w = arrays(whole)
     bound = winograd.bind(w, whole, numpy_namespace)
@@ -172,8 +190,10 @@ def test_a_bound_kernel_serves_every_tile(m):
 
 
 @pytest.mark.parametrize("spare", [False, True])
-@pytest.mark.parametrize("name", ["ragged", "whole-tiles", "volume", "five-by-three", "line"])
-def test_the_result_may_be_put_where_it_belongs(m, name, spare):
+@pytest.mark.parametrize(
+    "name", ["ragged", "whole-tiles", "volume", "five-by-three", "line", "two-taps", "five-taps"]
+)
+def test_the_result_may_be_put_where_it_belongs(points, name, spare):
     problem = CASES[name]
     x, w = arrays(problem)
     plain = run(x, w, problem)
@@ -188,7 +208,7 @@ def test_the_result_may_be_put_where_it_belongs(m, name, spare):
     assert np.isnan(wide[..., 4:]).all()
 
 
-def test_images_do_not_touch(m):
+def test_images_do_not_touch(points):
     """Not even by rounding, and a NaN stays in its image."""
     problem = problem_of((12, 12), (3, 3), batch=3)
     x, w = arrays(problem)
@@ -213,13 +233,14 @@ def relative_error(actual, exact):
     return np.linalg.norm(actual.astype("float64") - exact) / np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("taps", [2, 3, 4, 5])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_float32_is_within_5e_6_of_float64(m, layer):
+def test_float32_is_within_5e_6_of_float64(points, layer, taps):
     """In relative norm, on what a layer sees: rectified inputs, and weights around zero."""
     inputs, outputs, size = LAYERS[layer]
     draw = np.random.default_rng(seed_of(layer))
     x = np.maximum(draw.normal(size=(1, size, size, inputs)), 0)
-    w = draw.normal(size=(3, 3, inputs, outputs)) * (2 / (9 * inputs)) ** 0.5
+    w = draw.normal(size=(taps, taps, inputs, outputs)) * (2 / (taps**2 * inputs)) ** 0.5
     exact = xconv.conv(x, w, padding=1, algorithm="im2col")
     x, w = x.astype("float32"), w.astype("float32")
     error = relative_error(xconv.conv(x, w, padding=1, algorithm="winograd"), exact)
@@ -265,14 +286,14 @@ def test_it_says_why_it_refuses(text):
 @pytest.mark.parametrize(
     "problem",
     [
-        problem_of((9, 9), (5, 5)),
+        problem_of((9, 9), (6, 6)),
         problem_of((9, 9), (3, 3), stride=2),
-        problem_of((9, 9), (3, 2), dilation=(2, 1)),
+        problem_of((9, 9), (3, 2), dilation=(2, 1), stride=(1, 2)),
         problem_of((9, 9), (1, 1)),
     ],
 )
-def test_it_needs_three_taps_side_by_side(problem):
-    assert winograd.why_not(problem, NUMPY) == "no axis has 3 taps, stride 1 and dilation 1"
+def test_it_needs_a_few_taps_side_by_side(problem):
+    assert winograd.why_not(problem, NUMPY) == "no axis has 2 to 5 taps, stride 1 and dilation 1"
 
 
 # ---------------------------------------------------------------------------------------------------------- memory
@@ -281,12 +302,14 @@ LARGE = {
     "image": problem_of((50, 58), (3, 3), inputs=16, outputs=24),
     "ragged": problem_of((49, 57), (3, 3), inputs=16, outputs=24),
     "five-by-three": problem_of((48, 50), (5, 3), inputs=16, outputs=24),
+    "two-taps": problem_of((48, 50), (2, 2), inputs=16, outputs=24),
+    "five-taps": problem_of((48, 49), (5, 5), inputs=16, outputs=24),
     "volume": problem_of((14, 18, 18), (3, 3, 3), inputs=16, outputs=8),
 }
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_it_needs_its_result_and_the_workspace_it_says(m, name):
+def test_it_needs_its_result_and_the_workspace_it_says(points, name):
     problem = LARGE[name]
     x, w = arrays(problem)
     bound = winograd.bind(w, problem, numpy_namespace)

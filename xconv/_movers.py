@@ -312,7 +312,7 @@ def shifted_sum(images: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
 
 
 def tiled(x: Array, axes: Sequence[Axis | None], m: int, xp: Namespace) -> Array:
-    """Tiles that m windows of neighbours read, m + 2 of three taps, along the axes given, of a padded block (N, *n, C).
+    """Tiles that m windows of neighbours read, m + r - 1 of r taps, along the axes given, of a padded block (N, *n, C).
 
     What is missing at the end is zeros. The result is (points, N, *n, C): the elements of a tile, in raster order, come
     first, and an axis given is as long as there are tiles.

@@ -30,7 +30,7 @@ from xconv._scratch import scratch, spare
 from xconv._threads import run_all
 from xconv._tiles import read_block, read_results
 
-M, READ = 4, 6  # outputs of a tile along one axis, and what they read
+M, READ, TAPS = 4, 6, 3  # outputs of a tile along one axis, what they read, and through which taps
 POINTS = READ**2
 AT_ONCE = 3  # points that a thread takes at a time
 PIECES = 8  # tiles, at least, so that no thread waits for another
@@ -101,7 +101,7 @@ def fewer_products(
             (partial(_multiply, points, sums, part, xp, more=number > 0) for part in few), threads, scratch
         )
         del points  # before there are others
-    back = xp.permute_dims(matrix(1, M, dtype, dy), (1, 0))  # (taps, points)
+    back = xp.permute_dims(matrix(1, READ, TAPS, dtype, dy), (1, 0))  # (taps, points)
     dw = xp.reshape(transformed(back, sums, 2, xp), (3, 3, inputs, outputs))
     return dw, reduce(add, totals) if bias else None
 
@@ -162,9 +162,9 @@ def _transform(
     g = read_results(dy, tile, dtype, xp)
     block = read_block(x, problem, tile, dtype, xp, fill)
     along = [Axis(n, 1) for n in tile.problem.outputs]
-    spread = xp.permute_dims(matrix(2, M, dtype, g), (1, 0))  # (points, results)
+    spread = xp.permute_dims(matrix(2, READ, TAPS, dtype, g), (1, 0))  # (points, results)
     cut_up = tiled(block, materialised(tile.problem).axes, M, xp)
-    _put(matrix(0, M, dtype, g), cut_up, points.inputs, start, xp)
+    _put(matrix(0, READ, TAPS, dtype, g), cut_up, points.inputs, start, xp)
     _put(spread, tiled(g, along, M, xp), points.outputs, start, xp)
     if number is not None:
         totals[number] = total_by_channel(g, xp)

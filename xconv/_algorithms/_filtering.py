@@ -1,45 +1,46 @@
-"""The matrices of Winograd's minimal filtering F(m, 3), and how one of them is laid over the axes of a tile."""
+"""The matrices of Winograd's minimal filtering F(m, r), and how one of them is laid over the axes of a tile."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 from xconv._namespace import Array, DType, Namespace, constant
 from xconv._products import matmul
 from xconv._scratch import spare
 
-# By m: Bt (m + 2, m + 2), G (m + 2, 3) and At (m, m + 2), with the interpolation points 0, 1, -1, (2, -2,) infinity.
-MATRICES = {
-    2: (
-        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-        ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-        ((1, 1, 1, 0), (0, 1, -1, -1)),
-    ),
-    4: (
-        (
-            (4, 0, -5, 0, 1, 0),
-            (0, -4, -4, 1, 1, 0),
-            (0, 4, -4, -1, 1, 0),
-            (0, -2, -1, 2, 1, 0),
-            (0, 2, -1, -2, 1, 0),
-            (0, 4, 0, -5, 0, 1),
-        ),
-        (
-            (1 / 4, 0, 0),
-            (-1 / 6, -1 / 6, -1 / 6),
-            (-1 / 6, 1 / 6, -1 / 6),
-            (1 / 24, 1 / 12, 1 / 6),
-            (1 / 24, -1 / 12, 1 / 6),
-            (0, 0, 1),
-        ),
-        ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+Matrix = tuple[tuple[float, ...], ...]
+
+# By the points n of a tile along an axis: the numbers where polynomials are evaluated, infinity being the last point,
+# what the taps are multiplied by there, and Bt (n, n), which is the same for all m and r with m + r - 1 = n.
+POINTS = {4: (0, 1, -1), 6: (0, 1, -1, 2, -2)}
+SCALES = {4: (1, 1 / 2, 1 / 2), 6: (1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24)}
+INPUTS = {
+    4: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, -1, 0, 1)),
+    6: (
+        (4, 0, -5, 0, 1, 0),
+        (0, -4, -4, 1, 1, 0),
+        (0, 4, -4, -1, 1, 0),
+        (0, -2, -1, 2, 1, 0),
+        (0, 2, -1, -2, 1, 0),
+        (0, 4, 0, -5, 0, 1),
     ),
 }
 
 
-def matrix(which: int, m: int, dtype: DType, like: Array) -> Array:
+@lru_cache
+def matrices(points: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
+    """Bt (n, n), G (n, r) and At (m, n) of F(m, r) with n = m + r - 1 points."""
+    m, numbers, scales = points + 1 - taps, POINTS[points], SCALES[points]
+    kernel = [[f * p**t for t in range(taps)] for p, f in zip(numbers, scales, strict=True)]
+    output = [[p**k for p in numbers] + [int(k == m - 1)] for k in range(m)]
+    infinity = [0] * (taps - 1) + [1]
+    return INPUTS[points], tuple(map(tuple, [*kernel, infinity])), tuple(map(tuple, output))
+
+
+def matrix(which: int, points: int, taps: int, dtype: DType, like: Array) -> Array:
     """Bt (0), G (1) or At (2) as an array beside ``like``."""
-    return constant(MATRICES[m][which], dtype, like)
+    return constant(matrices(points, taps)[which], dtype, like)
 
 
 def transformed(

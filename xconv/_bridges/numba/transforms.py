@@ -1,6 +1,7 @@
-"""Winograd's transforms F(m, 3) of tiles and kernels over two axes, in the words of the compiler.
+"""Winograd's transforms F(m, r) of tiles and kernels over two axes, in the words of the compiler.
 
-The numbers of a tile for one vector of channels stay in registers, from the first to the last.
+Of the n = m + r - 1 points along an axis, 0 is the first and infinity the last. Those between come in pairs, p and -p,
+which share their even and their odd powers. The matrices are those of `xconv._algorithms._filtering`. The numbers of a tile for one vector of channels stay in registers, from the first to the last.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from numba.extending import intrinsic
 
 from xconv._bridges.numba.vectors import I64, Lanes
 
-
-def _input_2(b: Any, m: Any, d: list[Any]) -> list[Any]:
-    return [b.fsub(d[0], d[2]), b.fadd(d[1], d[2]), b.fsub(d[2], d[1]), b.fsub(d[1], d[3])]
+SCALES = {4: (1, 1 / 2), 6: (1 / 4, -1 / 6, 1 / 24)}  # of the point 0, and of every pair: 1, 2
 
 
 def _input_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
+    return [b.fsub(d[0], d[2]), b.fadd(d[1], d[2]), b.fsub(d[2], d[1]), b.fsub(d[3], d[1])]
+
+
+def _input_6(b: Any, m: Any, d: list[Any]) -> list[Any]:
     two, four = m.constant(2), m.constant(4)
     minus_two, minus_four, minus_five = m.constant(-2), m.constant(-4), m.constant(-5)
     even, odd = m.multiplied(minus_four, d[2], d[4]), m.multiplied(minus_four, d[1], d[3])
@@ -34,39 +37,38 @@ def _input_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
     ]
 
 
-def _output_2(b: Any, m: Any, d: list[Any]) -> list[Any]:
-    return [b.fadd(b.fadd(d[0], d[1]), d[2]), b.fsub(b.fsub(d[1], d[2]), d[3])]
+def _from_points(count: int, b: Any, m: Any, d: list[Any]) -> list[Any]:
+    """So many outputs: powers of the points, from 0 on, and infinity in the last one."""
+    first, *pairs, last = d
+    sums = [(b.fadd(p, q), b.fsub(p, q)) for p, q in zip(pairs[::2], pairs[1::2], strict=True)]
+    made = []
+    for k in range(count):
+        value, *more = [pair[k % 2] for pair in sums]
+        for number, term in enumerate(more, 2):
+            value = m.multiplied(m.constant(number**k), term, value) if k else b.fadd(value, term)
+        made.append(value)
+    made[0] = b.fadd(first, made[0])
+    made[-1] = b.fadd(made[-1], last)
+    return made
 
 
-def _output_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
-    two, four, eight = m.constant(2), m.constant(4), m.constant(8)
-    s, t, p, q = b.fadd(d[1], d[2]), b.fsub(d[1], d[2]), b.fadd(d[3], d[4]), b.fsub(d[3], d[4])
-    return [
-        b.fadd(b.fadd(d[0], s), p),
-        m.multiplied(two, q, t),
-        m.multiplied(four, p, s),
-        b.fadd(m.multiplied(eight, q, t), d[5]),
-    ]
+def _kernel_to_points(points: int, b: Any, m: Any, d: list[Any]) -> list[Any]:
+    """Polynomials with these coefficients at every point, times its scale."""
+    first, *pairs = SCALES[points]
+    made = [b.fmul(m.constant(first), d[0])]
+    for number, scale in enumerate(pairs, 1):
+        even, odd = (_powers(b, m, d, start, number, scale) for start in (0, 1))
+        made += [b.fadd(even, odd), b.fsub(even, odd)]
+    return [*made, d[-1]]
 
 
-def _kernel_2(b: Any, m: Any, d: list[Any]) -> list[Any]:
-    half = m.constant(1 / 2)
-    ends, middle = b.fmul(half, b.fadd(d[0], d[2])), b.fmul(half, d[1])
-    return [d[0], b.fadd(ends, middle), b.fsub(ends, middle), d[2]]
-
-
-def _kernel_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
-    ends, middle = b.fmul(m.constant(-1 / 6), b.fadd(d[0], d[2])), b.fmul(m.constant(-1 / 6), d[1])
-    far = m.multiplied(m.constant(1 / 24), d[0], b.fmul(m.constant(1 / 6), d[2]))
-    near = b.fmul(m.constant(1 / 12), d[1])
-    return [
-        b.fmul(m.constant(1 / 4), d[0]),
-        b.fadd(ends, middle),
-        b.fsub(ends, middle),
-        b.fadd(far, near),
-        b.fsub(far, near),
-        d[2],
-    ]
+def _powers(b: Any, m: Any, d: list[Any], start: int, number: int, scale: float) -> Any:
+    """Every other coefficient from one on."""
+    value = None
+    for t in range(start, len(d), 2):
+        factor = m.constant(scale * number**t)
+        value = b.fmul(factor, d[t]) if value is None else m.multiplied(factor, d[t], value)
+    return value
 
 
 def _both(b: Any, m: Any, transform: Any, tile: list[list[Any]]) -> list[list[Any]]:
@@ -76,13 +78,13 @@ def _both(b: Any, m: Any, transform: Any, tile: list[list[Any]]) -> list[list[An
 
 
 @intrinsic(prefer_literal=True)
-def to_points(context, outputs, item, places, channel, v, step, left):
+def to_points(context, points, item, places, channel, v, step, left):
     """One vector of channels of a tile, with numbers at ``places`` plus ``channel``, to points ``step`` apart."""
-    m = outputs.literal_value
+    n = points.literal_value
 
     def generate(context, b, signature, arguments):
         _, _, places, channel, v, step, left = arguments
-        l, n = Lanes(b, signature.args[1]), m + 2
+        l = Lanes(b, signature.args[1])
         with b.if_else(b.icmp_signed(">=", left, ir.Constant(I64, l.lanes))) as (whole, part):
             for branch, mask in ((whole, None), (part, left)):
                 with branch:
@@ -95,13 +97,13 @@ def to_points(context, outputs, item, places, channel, v, step, left):
                         for i in range(n)
                     ]
                     at = v
-                    for row in _both(b, l, {2: _input_2, 4: _input_4}[m], tile):
+                    for row in _both(b, l, {4: _input_4, 6: _input_6}[n], tile):
                         for value in row:
                             l.write(value, at, mask)
                             at = b.add(at, step)
         return context.get_dummy_value()
 
-    return types.void(outputs, item, *(types.int64,) * 5), generate
+    return types.void(points, item, *(types.int64,) * 5), generate
 
 
 def _behind(b: Any, l: Lanes, table: Any, index: Any, channel: Any) -> Any:
@@ -110,28 +112,24 @@ def _behind(b: Any, l: Lanes, table: Any, index: Any, channel: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def from_points(context, outputs, item, p, step, start, residuals, places, channel, left, low, high):
+def from_points(context, points, outputs, item, p, step, start, residuals, places, channel, left, low, high):
     """The other way; ``start`` and what stands at ``residuals``, if that is not 0, are added."""
-    m = outputs.literal_value
+    n, transform = points.literal_value, partial(_from_points, outputs.literal_value)
 
     def generate(context, b, signature, arguments):
-        _, _, p, step, start, residuals, places, channel, left, low, high = arguments
-        l, n = Lanes(b, signature.args[1]), m + 2
+        _, _, _, p, step, start, residuals, places, channel, left, low, high = arguments
+        l = Lanes(b, signature.args[2])
         with b.if_else(b.icmp_signed(">=", left, ir.Constant(I64, l.lanes))) as (whole, part):
             for branch, mask in ((whole, None), (part, left)):
                 with branch:
                     mask = None if mask is None else l.first_lanes(mask)
-                    at, points = p, []
+                    at, read = p, []
                     for _ in range(n * n):
-                        points.append(l.read(at, mask))
+                        read.append(l.read(at, mask))
                         at = b.add(at, step)
-                    tile = [points[i * n : i * n + n] for i in range(n)]
+                    tile = [read[i * n : i * n + n] for i in range(n)]
                     bias, least, most = l.load(b.add(start, channel)), l.spread(low), l.spread(high)
-                    values = [
-                        b.fadd(one, bias)
-                        for row in _both(b, l, {2: _output_2, 4: _output_4}[m], tile)
-                        for one in row
-                    ]
+                    values = [b.fadd(one, bias) for row in _both(b, l, transform, tile) for one in row]
                     for i, value in enumerate(values):
                         where = ir.Constant(I64, i)
                         there = b.icmp_signed("!=", residuals, ir.Constant(I64, 0))
@@ -141,25 +139,25 @@ def from_points(context, outputs, item, p, step, start, residuals, places, chann
                         l.write(l.clamped(value, least, most), b.add(l.word(places, where), channel), mask)
         return context.get_dummy_value()
 
-    return types.void(outputs, item, *(types.int64,) * 7, item, item), generate
+    return types.void(points, outputs, item, *(types.int64,) * 7, item, item), generate
 
 
 @intrinsic(prefer_literal=True)
-def kernel_to_points(context, outputs, item, w, row, column, u, step, left):
-    """The 3 by 3 numbers of one vector of outputs, ``row`` and ``column`` bytes apart, to points ``step`` apart."""
-    m = outputs.literal_value
+def kernel_to_points(context, points, taps, item, w, row, column, u, step, left):
+    """The taps of one vector of outputs, ``row`` and ``column`` bytes apart, to points ``step`` apart."""
+    transform, many = partial(_kernel_to_points, points.literal_value), range(taps.literal_value)
 
     def generate(context, b, signature, arguments):
-        _, _, w, row, column, u, step, left = arguments
-        l = Lanes(b, signature.args[1])
-        mask, three = l.first_lanes(left), range(3)
-        down = [b.mul(row, ir.Constant(I64, i)) for i in three]
-        along = [b.mul(column, ir.Constant(I64, j)) for j in three]
-        tile = [[l.masked_load(b.add(b.add(w, down[i]), along[j]), mask) for j in three] for i in three]
-        for points in _both(b, l, {2: _kernel_2, 4: _kernel_4}[m], tile):
-            for value in points:
+        _, _, _, w, row, column, u, step, left = arguments
+        l = Lanes(b, signature.args[2])
+        mask = l.first_lanes(left)
+        down = [b.mul(row, ir.Constant(I64, i)) for i in many]
+        along = [b.mul(column, ir.Constant(I64, j)) for j in many]
+        tile = [[l.masked_load(b.add(b.add(w, down[i]), along[j]), mask) for j in many] for i in many]
+        for numbers in _both(b, l, transform, tile):
+            for value in numbers:
                 l.store(value, u)
                 u = b.add(u, step)
         return context.get_dummy_value()
 
-    return types.void(outputs, item, *(types.int64,) * 6), generate
+    return types.void(points, taps, item, *(types.int64,) * 6), generate

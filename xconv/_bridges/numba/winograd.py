@@ -1,4 +1,4 @@
-"""The transforms of Winograd's algorithm F(m, 3) over two axes: tile by tile, padded and cropped on the way.
+"""The transforms of Winograd's algorithm F(m, r) over two axes: tile by tile, padded and cropped on the way.
 
 What stands outside the input is read from zeros, what stands outside the output is written where nobody looks. The
 products in between are `direct.sums`.
@@ -6,7 +6,7 @@ products in between are `direct.sums`.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -29,111 +29,112 @@ BLOCK = 96  # tiles that go from one end to the other together on each core, at 
 ROOM = 2**25  # and bytes for all of those
 UNKNOWN = 2**19  # bytes of a cache that nobody knows
 TILE = 4  # multiplications that take as long as the transform of one number of a tile
-INPUTS, SUMS, OUTPUTS = 22, 26, 27  # words of the jobs
+INPUTS, SUMS, OUTPUTS = 22, 26, 26  # words of the jobs
 KERNEL = 70  # multiplications that take as long as the transform of one kernel
 
 
-@Kernel
-def _kernels(job, first, last, item):
-    """Outputs ``first`` to ``last`` of kernels (T, 3, 3, C, O), as `packed_rows` would lay out points (P, T C, O)."""
-    size, m, taps, channels, outputs, w, u, step = words(job, 1, 8)
-    ws = words(job, 9, 4)
-    lanes, terms = WIDTH // size, taps * channels
-    width = (outputs + lanes - 1) // lanes * lanes
-    for begin in range(first, last, MOST * lanes):
-        row = min(width - begin, MOST * lanes) * size
-        for term in range(terms):
-            of = w + term // channels * ws[0] + term % channels * ws[3]
-            at = u + terms * begin * size + term * row
-            for o in range(begin, begin + row // size, lanes):
-                to = at + (o - begin) * size
-                if m == 4:
-                    kernel_to_points(4, item, of + o * size, ws[1], ws[2], to, step, outputs - o)
-                else:
-                    kernel_to_points(2, item, of + o * size, ws[1], ws[2], to, step, outputs - o)
+@cache
+def _kernels(points: int, taps: int) -> Kernel:
+    """Outputs ``first`` to ``last`` of kernels (T, r, r, C, O), as `packed_rows` would lay out points (P, T C, O)."""
+
+    @Kernel
+    def kernels(job, first, last, item):
+        size, terms, channels, outputs, w, u, step = words(job, 1, 7)
+        ws = words(job, 8, 4)
+        lanes = WIDTH // size
+        width = (outputs + lanes - 1) // lanes * lanes
+        for begin in range(first, last, MOST * lanes):
+            row = min(width - begin, MOST * lanes) * size
+            for term in range(terms):
+                of = w + term // channels * ws[0] + term % channels * ws[3]
+                at = u + terms * begin * size + term * row
+                for o in range(begin, begin + row // size, lanes):
+                    to = at + (o - begin) * size
+                    kernel_to_points(points, taps, item, of + o * size, ws[1], ws[2], to, step, outputs - o)
+
+    return kernels
 
 
-def winograd_kernel(w: Array, m: int) -> Array:
-    """Kernels (3, 3, C, O), or with any axes before, transformed and packed: (points, T C * O')."""
-    *before, _, _, channels, outputs = w.shape
-    w = np.ascontiguousarray(w).reshape(prod(before), 3, 3, channels, outputs)
-    lanes, points = WIDTH // w.itemsize, (m + 2) ** 2
-    row = w.shape[0] * channels * (-(-outputs // lanes) * lanes)
-    u = aligned(points * row, w.dtype).reshape(points, row)
+def winograd_kernel(w: Array, n: int) -> Array:
+    """Kernels (r, r, C, O), or with any axes before, transformed and packed: (n**2, T C * O')."""
+    *before, taps, _, channels, outputs = w.shape
+    w = np.ascontiguousarray(w).reshape(prod(before), taps, taps, channels, outputs)
+    lanes, terms = WIDTH // w.itemsize, w.shape[0] * channels
+    row = terms * (-(-outputs // lanes) * lanes)
+    u = aligned(n**2 * row, w.dtype).reshape(n**2, row)
     shared(
-        _kernels, (w.dtype.type(0),), row // (w.shape[0] * channels), KERNEL * w.shape[0] * channels * outputs,
-        MOST * lanes,
-        (w.itemsize, m, w.shape[0], channels, outputs, address(w), address(u), u.strides[0], *w.strides[:-1]),
+        _kernels(n, taps), (w.dtype.type(0),), row // terms, KERNEL * terms * outputs, MOST * lanes,
+        (w.itemsize, terms, channels, outputs, address(w), address(u), u.strides[0], *w.strides[:-1]),
     )  # fmt: skip
     return u
 
 
-@Kernel
-def _inputs(job, first, last, item):
+@cache
+def _inputs(n: int) -> Kernel:
     """Tiles ``first`` to ``last``, of (N, D, rows of tiles, tiles in a row)."""
-    v, size, m, x, channels, nothing, step = words(job, 1, 7)
-    counts, xs, sizes, lows = words(job, 8, 4), words(job, 12, 4), words(job, 16, 3), words(job, 19, 3)
-    n, lanes, places = m + 2, WIDTH // size, stack(36)
-    for tile in range(first, last):
-        column, rest = tile % counts[3], tile // counts[3]
-        row, rest = rest % counts[2], rest // counts[2]
-        d, sample = rest % counts[1] - lows[0], rest // counts[1]
-        inside = 0 <= d < sizes[0]
-        base = x + sample * xs[0] + d * xs[1]
-        for i in range(n):
-            h = row * m + i - lows[1]
-            for j in range(n):
-                w = column * m + j - lows[2]
-                if inside and 0 <= h < sizes[1] and 0 <= w < sizes[2]:
-                    put(places, i * n + j, base + h * xs[2] + w * xs[3])
-                else:
-                    put(places, i * n + j, nothing)
-        at = v + tile * channels * size
-        if m == 4:
+
+    @Kernel
+    def inputs(job, first, last, item):
+        v, size, m, x, channels, nothing, step = words(job, 1, 7)
+        counts, xs, sizes, lows = words(job, 8, 4), words(job, 12, 4), words(job, 16, 3), words(job, 19, 3)
+        lanes, places = WIDTH // size, stack(36)
+        for tile in range(first, last):
+            column, rest = tile % counts[3], tile // counts[3]
+            row, rest = rest % counts[2], rest // counts[2]
+            d, sample = rest % counts[1] - lows[0], rest // counts[1]
+            inside = 0 <= d < sizes[0]
+            base = x + sample * xs[0] + d * xs[1]
+            for i in range(n):
+                h = row * m + i - lows[1]
+                for j in range(n):
+                    w = column * m + j - lows[2]
+                    if inside and 0 <= h < sizes[1] and 0 <= w < sizes[2]:
+                        put(places, i * n + j, base + h * xs[2] + w * xs[3])
+                    else:
+                        put(places, i * n + j, nothing)
+            at = v + tile * channels * size
             for c in range(0, channels, lanes):
-                to_points(4, item, places, c * size, at + c * size, step, channels - c)
-        else:
-            for c in range(0, channels, lanes):
-                to_points(2, item, places, c * size, at + c * size, step, channels - c)
+                to_points(n, item, places, c * size, at + c * size, step, channels - c)
+
+    return inputs
 
 
-@Kernel
-def _outputs(job, first, last, item):
+@cache
+def _outputs(n: int, m: int) -> Kernel:
     """The other way."""
-    p, dump, size, m, step, start, r, nothing, y, channels = words(job, 1, 10)
-    counts, rs, ys, sizes = words(job, 11, 4), words(job, 15, 4), words(job, 19, 4), words(job, 23, 2)
-    low, high = number(job, 25, item), number(job, 26, item)
-    lanes, to, residuals = WIDTH // size, stack(16), stack(16)
-    residual = 0
-    if r != 0:
-        residual = residuals
-    for tile in range(first, last):
-        column, rest = tile % counts[3], tile // counts[3]
-        row, rest = rest % counts[2], rest // counts[2]
-        d, sample = rest % counts[1], rest // counts[1]
-        base = y + sample * ys[0] + d * ys[1]
-        beside = r + sample * rs[0] + d * rs[1]
-        for i in range(m):
-            h = row * m + i
-            for j in range(m):
-                w = column * m + j
-                if h < sizes[0] and w < sizes[1]:
-                    put(to, i * m + j, base + h * ys[2] + w * ys[3])
-                    put(residuals, i * m + j, beside + h * rs[2] + w * rs[3])
-                else:
-                    put(to, i * m + j, dump)
-                    put(residuals, i * m + j, nothing)
-        at = p + tile * channels * size
-        if m == 4:
+
+    @Kernel
+    def outputs(job, first, last, item):
+        p, dump, size, step, start, r, nothing, y, channels = words(job, 1, 9)
+        counts, rs, ys, sizes = words(job, 10, 4), words(job, 14, 4), words(job, 18, 4), words(job, 22, 2)
+        low, high = number(job, 24, item), number(job, 25, item)
+        lanes, to, residuals = WIDTH // size, stack(25), stack(25)
+        residual = 0
+        if r != 0:
+            residual = residuals
+        for tile in range(first, last):
+            column, rest = tile % counts[3], tile // counts[3]
+            row, rest = rest % counts[2], rest // counts[2]
+            d, sample = rest % counts[1], rest // counts[1]
+            base = y + sample * ys[0] + d * ys[1]
+            beside = r + sample * rs[0] + d * rs[1]
+            for i in range(m):
+                h = row * m + i
+                for j in range(m):
+                    w = column * m + j
+                    if h < sizes[0] and w < sizes[1]:
+                        put(to, i * m + j, base + h * ys[2] + w * ys[3])
+                        put(residuals, i * m + j, beside + h * rs[2] + w * rs[3])
+                    else:
+                        put(to, i * m + j, dump)
+                        put(residuals, i * m + j, nothing)
+            at = p + tile * channels * size
             for c in range(0, channels, lanes):
                 from_points(
-                    4, item, at + c * size, step, start, residual, to, c * size, channels - c, low, high
+                    n, m, item, at + c * size, step, start, residual, to, c * size, channels - c, low, high
                 )
-        else:
-            for c in range(0, channels, lanes):
-                from_points(
-                    2, item, at + c * size, step, start, residual, to, c * size, channels - c, low, high
-                )
+
+    return outputs
 
 
 @inner
@@ -189,22 +190,30 @@ def _four(strides: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def winograd(
-    x: Array, w: Array, axes: tuple[Axis, ...], m: int, outputs: int, y: Array, finish: Finish
+    x: Array, w: Array, axes: tuple[Axis, ...], n: int, outputs: int, y: Array, finish: Finish
 ) -> Array:
-    """Windows of x (N, *n, C), padded as the axes say, times packed weights (points, T C * O'), to y (N, *out, O).
+    """Windows of x (N, *n, C), padded as the axes say, times packed weights (n**2, T C * O'), to y (N, *out, O).
 
     The last two axes are transformed; the taps of one before them are summed as they are.
     """
-    g = _geometry(x.shape, x.strides, axes, m, outputs, w.strides[0], y.strides, _strides_of(finish.residual))
+    g = _geometry(x.shape, x.strides, axes, n, outputs, w.strides[0], y.strides, _strides_of(finish.residual))
+    m = n + 1 - axes[-1].window
     if outputs * x.shape[-1] <= MANY * g.points[1] and len(axes) == 2:
-        return _in_blocks(x, w, m, y, finish, g)
+        return _in_blocks(x, w, n, m, y, finish, g)
     items = (y.dtype.type(0),)
     v, p = _room("points", g.points, x), _room("products", g.products, x)
     dump = _room("dump", (outputs + WIDTH,), x)
     _held, reading, writing = _ends(x, m, y, finish, g, v.strides[0], p.strides[0])
-    shared(_inputs, items, g.points[1], TILE * prod(g.points), 1, (address(v), *reading))
+    shared(_inputs(n), items, g.points[1], TILE * prod(g.points), 1, (address(v), *reading))
     sums(v, w, p, g.steps)
-    shared(_outputs, items, g.products[1], TILE * prod(g.products), 1, (address(p), address(dump), *writing))
+    shared(
+        _outputs(n, m),
+        items,
+        g.products[1],
+        TILE * prod(g.products),
+        1,
+        (address(p), address(dump), *writing),
+    )
     return y
 
 
@@ -218,13 +227,13 @@ def _ends(
     nowhere, nothing = zeros(max(channels, outputs), x.dtype)
     reading = (size, m, address(x), channels, nothing, v_step, *g.read, *g.x, *g.sizes, *g.lows)
     writing = (
-        size, m, p_step, begins, 0 if r is None else address(r), nothing, address(y), outputs, *g.made, *g.residual,
+        size, p_step, begins, 0 if r is None else address(r), nothing, address(y), outputs, *g.made, *g.residual,
         *g.y, *g.limits, *within,
     )  # fmt: skip
     return (start, nowhere), reading, writing
 
 
-def _in_blocks(x: Array, w: Array, m: int, y: Array, finish: Finish, g: _Geometry) -> Array:
+def _in_blocks(x: Array, w: Array, n: int, m: int, y: Array, finish: Finish, g: _Geometry) -> Array:
     """The same for many tiles."""
     threads = 1 if in_tiles() else settings().threads or cores()
     items, endless = bounds(y.dtype, float("-inf"), float("inf"))
@@ -253,8 +262,8 @@ def _in_blocks(x: Array, w: Array, m: int, y: Array, finish: Finish, g: _Geometr
         job((0, 0, *writing)),
     )
     shared(_blocks, (), tiles, points * tiles * channels * outputs, block, (
-        size, points, block, address(room), step, threads, channels, outputs, _inputs.code(*items), read,
-        sums_of.code(*items), add_up, _outputs.code(*items), write,
+        size, points, block, address(room), step, threads, channels, outputs, _inputs(n).code(*items), read,
+        sums_of.code(*items), add_up, _outputs(n, m).code(*items), write,
     ))  # fmt: skip
     return y
 
@@ -284,13 +293,13 @@ def _geometry(
     shape: tuple[int, ...],
     x: tuple[int, ...],
     axes: tuple[Axis, ...],
-    m: int,
+    n: int,
     outputs: int,
     w: int,
     y: tuple[int, ...],
     residual: tuple[int, ...] | None,
 ) -> _Geometry:
-    batch, channels, size, points = shape[0], shape[-1], x[-1], (m + 2) ** 2
+    batch, channels, size, points, m = shape[0], shape[-1], x[-1], n**2, n + 1 - axes[-1].window
     *before, rows, columns = axes
     depth = before[0] if before else Axis(1, 1)
     deep = depth.size + depth.low + depth.high
