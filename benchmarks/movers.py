@@ -110,7 +110,7 @@ def transform(end: str, m: int, channels: int = 64) -> Make:
             shared(*arguments)
 
         with mock.patch.multiple(winograd, shared=noted, MANY=0):  # one after the other, whatever there are
-            winograd.winograd(x, w, axes, m + 2, channels, y, Finish())
+            winograd.winograd(x[..., None, :], w, axes, m + 2, channels, y, Finish())
         (arguments,) = seen
         points = (m + 2) ** 2 * (-(-side // m)) ** 2 * channels * x.itemsize
         keep = (x, y, w)
@@ -143,7 +143,7 @@ def in_blocks(side: int) -> tuple[Callable[[], object], int]:
 
     def call() -> None:
         with mock.patch.object(winograd, "MANY", x.size * 64):
-            winograd.winograd(x, w, axes, 4, 64, y, Finish())
+            winograd.winograd(x[..., None, :], w, axes, 4, 64, y, Finish())
 
     return call, x.nbytes + y.nbytes
 

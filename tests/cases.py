@@ -237,7 +237,7 @@ def refusal(algorithm, kernel, channels, outputs, *, groups=1, stride=1, dilatio
     """Words of the reason why an algorithm cannot do a convolution of floats without holes, or None if it can."""
     rank, inputs = len(kernel), channels // groups
     stride, dilation = per_axis(stride, rank), per_axis(dilation, rank)
-    few = [k for k, s, d in zip(kernel, stride, dilation, strict=True) if 2 <= k <= 5 and s == d == 1]
+    few = [k for k, s, d in zip(kernel, stride, dilation, strict=True) if 2 <= -(-k // s) <= 5 and d == 1]
     match algorithm:
         case "pointwise":
             return f"{math.prod(kernel)} taps" if math.prod(kernel) > 1 else _only_one(groups)
@@ -246,7 +246,9 @@ def refusal(algorithm, kernel, channels, outputs, *, groups=1, stride=1, dilatio
         case "kn2row":
             return _only_one(groups) or ("the pixels that a stride leaves out" if max(stride) > 1 else None)
         case "winograd":
-            return _only_one(groups) or (None if few else "no axis has 2 to 5 taps, stride 1 and dilation 1")
+            return _only_one(groups) or (
+                None if few else "no axis has 2 to 5 taps for each step of its stride, and dilation 1"
+            )
         case "spectral":
             return _no_plane(kernel, channels, outputs, stride, batch)
         case "fft":

@@ -199,6 +199,15 @@ def few_tap_cases():
         name = f"few-taps-{sizes}-{kernel}"
         yield case(name, len(sizes), sizes=sizes, kernel=kernel, channels=5, outputs=4, bias=True)
         yield case(f"{name}-same", len(sizes), sizes=sizes, kernel=kernel, padding="same", layout="NCHW")
+    for kernel, stride in (((7, 7), (2, 2)), ((11, 12), (4, 4)), ((6, 3), (2, 1)), ((3, 10), (1, 3))):
+        name = f"few-taps-{kernel}-{stride}"
+        each = {"sizes": (23, 26), "kernel": kernel, "stride": stride, "channels": 3, "outputs": 4}
+        yield case(name, 2, **each, bias=True)
+        yield case(f"{name}-padded", 2, **each, padding=((2, 1), (3, 2)), layout="NCHW")
+    yield case(
+        "few-taps-strided-wrap", 2, sizes=(12, 13), kernel=(5, 5), stride=2, padding=2, pad_mode="wrap"
+    )
+    yield case("few-taps-strided-crop", 2, sizes=(17, 18), kernel=(5, 5), stride=2, padding=-1, batch=None)
     for option in ("stride", "dilation"):
         for axis in (0, 1):
             steps = (2, 1) if axis == 0 else (1, 2)

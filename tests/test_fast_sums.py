@@ -406,7 +406,9 @@ def winograd_axes(draw):
 
 def winograd_sum(x, w, axes, n, layout="plain", finish=PLAIN):
     place = target((len(x), *(a.output for a in axes), w.shape[-1]), x.dtype, layout)
-    y = winograd.winograd(x, winograd.winograd_kernel(w, n), axes, n, w.shape[-1], place.array, finish)
+    y = winograd.winograd(
+        x[..., None, :], winograd.winograd_kernel(w, n), axes, n, w.shape[-1], place.array, finish
+    )
     assert y is place.array
     return place
 
@@ -658,6 +660,8 @@ SUITED = {
     "winograd": ((9, 11), (3, 3), 20, 70, {}),
     "winograd of a line": ((31,), (3,), 20, 40, {}),
     "winograd of a volume": ((5, 9, 11), (2, 3, 3), 7, 20, {"stride": (2, 1, 1)}),
+    "winograd of a stride": ((29, 38), (7, 8), 3, 40, {"stride": 2}),
+    "winograd of two strides": ((3, 31, 11), (2, 9, 3), 5, 20, {"stride": (2, 3, 1), "padding": 1}),
     "fft": ((9, 30), (5, 5), 3, 4, {}),
     "auto": ((9, 11), (3, 3), 20, 40, {"groups": 2}),
 }

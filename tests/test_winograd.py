@@ -126,6 +126,14 @@ CASES = {
     "two-taps-before-five-by-five": problem_of((4, 9, 8), (2, 5, 5), stride=(2, 1, 1)),
     "three-by-four-along-one": problem_of((9, 10), (3, 4)),
     "two-by-two-beside-five": problem_of((5, 9, 8), (2, 5, 2)),
+    "stride-two": problem_of((11, 14), (3, 3), stride=2),
+    "stride-two-of-a-line": problem_of((30,), (7,), stride=2),
+    "stride-two-and-whole-steps": problem_of((13, 16), (6, 6), stride=2),
+    "stride-four": problem_of((27, 31), (11, 11), stride=4, outputs=3),
+    "strides-of-their-own": problem_of((13, 17), (3, 8), stride=(1, 3)),
+    "strides-the-other-way": problem_of((25, 9), (9, 3), stride=(3, 1)),
+    "a-stride-that-leaves-a-rest": problem_of((18, 19), (7, 7), stride=3),
+    "stride-of-a-volume": problem_of((5, 12, 13), (2, 5, 5), stride=(2, 2, 2), dilation=(2, 1, 1)),
     "empty-batch": problem_of((8, 9), (3, 3), batch=0),
 }
 
@@ -141,7 +149,9 @@ def test_it_gives_the_direct_sum(backend, points, name):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex64", "complex128"])
-@pytest.mark.parametrize("name", ["ragged", "volume", "five-by-three", "two-taps", "four-taps", "five-taps"])
+@pytest.mark.parametrize(
+    "name", ["ragged", "volume", "five-by-three", "two-taps", "four-taps", "five-taps", "stride-two"]
+)
 def test_every_floating_dtype(points, name, dtype):
     x, w = arrays(CASES[name], dtype)
     y = run(x, w, CASES[name])
@@ -287,13 +297,17 @@ def test_it_says_why_it_refuses(text):
     "problem",
     [
         problem_of((9, 9), (6, 6)),
-        problem_of((9, 9), (3, 3), stride=2),
+        problem_of((9, 9), (3, 3), stride=3),
+        problem_of((13, 13), (12, 11), stride=2),
         problem_of((9, 9), (3, 2), dilation=(2, 1), stride=(1, 2)),
         problem_of((9, 9), (1, 1)),
     ],
 )
 def test_it_needs_a_few_taps_side_by_side(problem):
-    assert winograd.why_not(problem, NUMPY) == "no axis has 2 to 5 taps, stride 1 and dilation 1"
+    assert (
+        winograd.why_not(problem, NUMPY)
+        == "no axis has 2 to 5 taps for each step of its stride, and dilation 1"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- memory
@@ -304,6 +318,8 @@ LARGE = {
     "five-by-three": problem_of((48, 50), (5, 3), inputs=16, outputs=24),
     "two-taps": problem_of((48, 50), (2, 2), inputs=16, outputs=24),
     "five-taps": problem_of((48, 49), (5, 5), inputs=16, outputs=24),
+    "stride-two": problem_of((102, 103), (7, 7), inputs=8, outputs=24, stride=2),
+    "stride-four": problem_of((139, 143), (11, 11), inputs=3, outputs=24, stride=4),
     "volume": problem_of((14, 18, 18), (3, 3, 3), inputs=16, outputs=8),
 }
 

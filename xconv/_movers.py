@@ -311,6 +311,26 @@ def shifted_sum(images: Array, axes: Sequence[Axis], xp: Namespace) -> Array:
     return y
 
 
+def folded(x: Array, strides: Sequence[int], xp: Namespace, first: int = 1) -> Array:
+    """Steps of the strides, where they are longer than one, behind all axes from the ``first`` on: (N, *n / s, *s, C).
+
+    A view where the library has one. The sizes are multiples of the strides.
+    """
+    before, after = x.shape[:first], x.shape[first + len(strides) :]
+    split = [
+        size
+        for n, s in zip(x.shape[first:], strides, strict=False)
+        for size in ((n // s, s) if s > 1 else (n,))
+    ]
+    x = xp.reshape(x, (*before, *split, *after))
+    places, steps, place = [], [], first
+    for s in strides:
+        places.append(place)
+        steps += [place + 1] if s > 1 else []
+        place += 1 + (s > 1)
+    return xp.permute_dims(x, (*range(first), *places, *steps, *range(place, x.ndim)))
+
+
 def tiled(x: Array, axes: Sequence[Axis | None], m: int, xp: Namespace) -> Array:
     """Tiles that m windows of neighbours read, m + r - 1 of r taps, along the axes given, of a padded block (N, *n, C).
 

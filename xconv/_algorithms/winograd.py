@@ -4,26 +4,29 @@ The input is cut into overlapping tiles of n = m + r - 1 along the last one or t
 transformed, multiplied element by element with the transformed kernel (over the channels: one matmul for each element),
 summed over the taps of all other axes, and transformed back to m outputs an axis. Both transforms are matmuls, one for
 each axis. See Lavin and Gray, "Fast algorithms for convolutional neural networks", arXiv:1509.09308.
+
+A stride s is folded away: s neighbours become channels of one, and a kernel of k taps one of k / s, rounded up.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 from xconv._algorithms._cost import VECTOR, Cost, matmul_bytes
 from xconv._algorithms._filtering import matrix, transformed
 from xconv._finish import PLAIN, Finish
-from xconv._geometry import ConvProblem
+from xconv._geometry import Axis, ConvProblem
 from xconv._machine import cores
-from xconv._movers import finished, one_axis_taps, tiled, untiled, written
+from xconv._movers import block, finished, folded, one_axis_taps, tiled, untiled, written
 from xconv._namespace import Array, Namespace, Traits, added, compiled, empty_like, packed
 from xconv._products import matmul
 from xconv._scratch import spare
 
-_SMALL_KERNEL = (
-    2**20
-)  # bytes of a tap; of larger ones fewer points are taken, whose kernel is the shorter to stream
+_SMALL_KERNEL = 2**20  # bytes of a tap; larger ones take fewer points, whose kernel is the shorter to stream
 _TAPS = (3, 4, 2, 5)  # those that save most multiplications with six points come first
 _MANY, _FEW = 6, 4  # points along an axis
 _BLOCK = 96  # tiles that compiled code has in work on each thread, at most
@@ -32,22 +35,62 @@ _BINDING = 2**18  # bytes of traffic that take as long as beginning to transform
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:
-    """Two to five taps, without stride or dilation, along one axis at least."""
+    """Two to five taps without dilation, or as many for each step of the stride, along one axis at least."""
     if problem.direct:
         return "only direct sums are allowed (integers, or precision='strict')"
     if problem.kind == "integer":
         return "it divides, which integers cannot"
     if problem.groups > 1:
         return f"there are {problem.groups} groups, not one"
-    if not _transformed(problem):
-        return "no axis has 2 to 5 taps, stride 1 and dilation 1"
+    if not _form(problem).axes:
+        return "no axis has 2 to 5 taps for each step of its stride, and dilation 1"
     return None
+
+
+class _Form(NamedTuple):
+    """How a problem is done."""
+
+    problem: ConvProblem  # without a stride along the axes transformed
+    axes: tuple[int, ...]  # those
+    taps: int  # along each of them
+    strides: tuple[int, ...]  # along every axis, what is folded away
+
+
+@lru_cache(maxsize=4096)
+def _form(problem: ConvProblem) -> _Form:
+    """Transformed are the last two axes, or the only one, that have the same few taps; two of them rather than one."""
+    taps = [-(-a.window // a.stride) if a.dilation == 1 else 0 for a in problem.axes]
+    axes = max((tuple(i for i, n in enumerate(taps) if n == few)[-2:] for few in _TAPS), key=len)
+    strides = tuple(a.stride if i in axes else 1 for i, a in enumerate(problem.axes))
+    window = taps[axes[0]] if axes else 1  # a single output of an input with holes may have no such axis
+    folded = tuple(
+        a if s == 1 else Axis(a.output + window - 1, window)
+        for a, s in zip(problem.axes, strides, strict=True)
+    )
+    channels = problem.channels_in * prod(strides)
+    return _Form(replace(problem, axes=folded, channels_in=channels), axes, window, strides)
 
 
 def cost(problem: ConvProblem, traits: Traits) -> Cost:
     """The transforms cost about as much for each channel as 20 channels do in the products."""
-    axes, n = _transformed(problem), _points(problem)
-    m = n + 1 - _window(problem, axes)
+    form = _form(problem)
+    found = _cost(form)
+    if max(form.strides) == 1:
+        return found
+    folded = form.problem
+    size = folded.batch * prod(a.size for a in folded.axes) * folded.channels_in * folded.itemsize
+    copies = 1 if is_compiled(problem) else 2  # with zeros at the ends; and folded
+    return found._replace(
+        bytes=found.bytes + 2 * copies * size,
+        calls=found.calls + 2 * copies,
+        workspace=found.workspace + copies * size,
+    )
+
+
+def _cost(form: _Form) -> Cost:
+    """Without a stride."""
+    problem, axes, n = form.problem, form.axes, _points(form)
+    m = n + 1 - form.taps
     points, results = n ** len(axes), m ** len(axes)
     inputs, outputs, size = problem.channels_in, problem.channels_out, problem.itemsize
     tiles = prod(-(-problem.axes[i].output // m) for i in axes)
@@ -95,19 +138,19 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
 
 def bind(w: Array, problem: ConvProblem, xp: Namespace) -> Array:
     """(taps of the other axes, points, C, O); packed (points, taps C O) for compiled code."""
-    axes, points = _transformed(problem), _points(problem)
+    form = _form(problem)
+    w = _folded_kernel(w, form, xp)
+    n, axes = _points(form), form.axes
+    *window, channels, outputs = w.shape
     if is_compiled(problem):
-        return compiled().winograd_kernel(w, points)
-    window = _window(problem, axes)
-    others = [i for i in range(len(problem.axes)) if i not in axes]
-    w = xp.permute_dims(w, (*others, *axes, len(problem.axes), len(problem.axes) + 1))
-    w = xp.reshape(
-        w, (prod(w.shape[: len(others)]), window ** len(axes), problem.channels_in * problem.channels_out)
-    )
-    taps = w.shape[0]
+        return compiled().winograd_kernel(w, n)
+    others = [i for i in range(len(window)) if i not in axes]
+    w = xp.permute_dims(w, (*others, *axes, len(window), len(window) + 1))
+    taps = prod(window[i] for i in others)
+    w = xp.reshape(w, (taps, form.taps ** len(axes), channels * outputs))
     w = xp.permute_dims(w, (1, 0, 2)) if taps > 1 else xp.reshape(w, (w.shape[1], taps, w.shape[2]))
-    w = transformed(matrix(1, points, window, w.dtype, w), w, len(axes), xp)
-    w = xp.reshape(w, (w.shape[0], taps, problem.channels_in, problem.channels_out))
+    w = transformed(matrix(1, n, form.taps, w.dtype, w), w, len(axes), xp)
+    w = xp.reshape(w, (w.shape[0], taps, channels, outputs))
     return xp.permute_dims(w, (1, 0, 2, 3)) if taps > 1 else xp.reshape(w, (1, w.shape[0], *w.shape[2:]))
 
 
@@ -126,17 +169,16 @@ def run(
             if out is None
             else out
         )
-        return compiled().winograd(
-            x, w, problem.axes, round(w.shape[0] ** 0.5), problem.channels_out, y, last
-        )
+        x, read = _read_by_compiled(x, problem, xp)
+        return compiled().winograd(x, w, read, _points(_form(problem)), problem.channels_out, y, last)
     x, problem = written(x, problem, xp)
-    axes = _transformed(problem)
-    points, window = w.shape[1], _window(problem, axes)
-    n = round(points ** (1 / len(axes)))
-    m = n + 1 - window
+    form = _form(problem)
+    x, problem, axes = _folded_input(x, form, xp), form.problem, form.axes
+    n, m = _points(form), _points(form) + 1 - form.taps
+    points = n ** len(axes)
     x = tiled(x, [a if i in axes else None for i, a in enumerate(problem.axes)], m, xp)  # (points, N, *n, C)
     shape = x.shape[1:]
-    x = transformed(matrix(0, n, window, x.dtype, x), x, len(axes), xp, purpose="input")
+    x = transformed(matrix(0, n, form.taps, x.dtype, x), x, len(axes), xp, purpose="input")
     x = xp.reshape(x, (points, *shape))
     y = None
     others = [a for i, a in enumerate(problem.axes) if i not in axes]
@@ -155,34 +197,60 @@ def run(
         one = sum(n**i for i in range(len(axes)))  # that of 1, or (1, 1), in all outputs as it is
         y[one, ...] += last.bias
     kept = "output" if out is not None else None
-    y = transformed(matrix(2, n, window, y.dtype, y), y, len(axes), xp, purpose=kept)
+    y = transformed(matrix(2, n, form.taps, y.dtype, y), y, len(axes), xp, purpose=kept)
     y = xp.reshape(y, (m ** len(axes), *shape[1:], problem.channels_out))  # (results, N, *tiles, O)
     y = untiled(y, axes, m, problem.outputs, out, xp)
     return finished(y, last) if problem.fast else y
 
 
-def _transformed(problem: ConvProblem) -> tuple[int, ...]:
-    """The last two axes, or the only one, with the same few taps side by side; two of them rather than one."""
-    found = [
-        tuple(i for i, a in enumerate(problem.axes) if (a.window, a.stride, a.dilation) == (taps, 1, 1))[-2:]
-        for taps in _TAPS
-    ]
-    return max(found, key=len)
-
-
-def _window(problem: ConvProblem, axes: tuple[int, ...]) -> int:
-    """Taps along these axes; a single output of an input with holes may have no such axis."""
-    return problem.axes[axes[0]].window if axes else 1
-
-
 def is_compiled(problem: ConvProblem) -> bool:
     """Over the last two axes, with at most one before them."""
     spatial = len(problem.axes)
-    return problem.fast and spatial < 4 and _transformed(problem) == (spatial - 2, spatial - 1)
+    return problem.fast and spatial < 4 and _form(problem).axes == (spatial - 2, spatial - 1)
 
 
-def _points(problem: ConvProblem) -> int:
+def _points(form: _Form) -> int:
     """Of a tile along an axis, by what is the same for all tiles of a problem."""
-    tap = problem.channels_in * problem.channels_out * problem.itemsize
-    few = tap > _SMALL_KERNEL and _window(problem, _transformed(problem)) < _FEW
-    return _FEW if few else _MANY
+    tap = form.problem.channels_in * form.problem.channels_out * form.problem.itemsize
+    return _FEW if tap > _SMALL_KERNEL and form.taps < _FEW else _MANY
+
+
+def _folded_kernel(w: Array, form: _Form, xp: Namespace) -> Array:
+    """(*k, C, O) to (*r, s C, O), with taps of zeros at the ends."""
+    if max(form.strides) == 1:
+        return w
+    for i, (s, axis) in enumerate(zip(form.strides, form.problem.axes, strict=True)):
+        short = axis.window * s - w.shape[i]
+        if s > 1 and short:
+            zeros = xp.zeros_like(w[(*(slice(None),) * i, slice(short), ...)])
+            w = xp.concat([w, zeros], axis=i)
+    w = folded(w, form.strides, xp, first=0)
+    return xp.reshape(w, (*form.problem.window, form.problem.channels_in, form.problem.channels_out))
+
+
+def _folded_input(x: Array, form: _Form, xp: Namespace) -> Array:
+    """(N, *n, C) to (N, *n / s, s C)."""
+    if max(form.strides) == 1:
+        return x
+    sizes = [a.size * s for a, s in zip(form.problem.axes, form.strides, strict=True)]
+    short = [size - n for size, n in zip(sizes, x.shape[1:-1], strict=True)]
+    if max(short) > 0:
+        ends = [Axis(n, 1, high=max(more, 0)) for n, more in zip(x.shape[1:-1], short, strict=True)]
+        x = block(x, ends, x.dtype, 0, xp, "whole steps")
+    x = folded(x[(slice(None), *map(slice, sizes), ...)], form.strides, xp)
+    shape = (x.shape[0], *(a.size for a in form.problem.axes), form.problem.channels_in)
+    return packed(x, shape, "folded", xp)
+
+
+def _read_by_compiled(x: Array, problem: ConvProblem, xp: Namespace) -> tuple[Array, tuple[Axis, ...]]:
+    """(N, *n, steps of the last stride but one, C) and its axes; the last stride is folded where it stands."""
+    form = _form(problem)
+    axes, (rows, columns) = form.problem.axes, form.strides[-2:]
+    if max(rows, columns) > 1:
+        ends = [  # so many steps, and no more, that all taps find something
+            a if s == 1 else a._replace(high=folded.size * s - a.size - a.low)
+            for a, folded, s in zip(problem.axes, axes, form.strides, strict=True)
+        ]
+        x, _ = written(x, replace(problem, axes=tuple(ends)), xp)
+        x, axes = folded(x, form.strides, xp), tuple(a.materialised() for a in axes)
+    return xp.reshape(x, (x.shape[0], *(a.size for a in axes), rows, columns * problem.channels_in)), axes

@@ -1,7 +1,9 @@
 """Winograd's transforms F(m, r) of tiles and kernels over two axes, in the words of the compiler.
 
 Of the n = m + r - 1 points along an axis, 0 is the first and infinity the last. Those between come in pairs, p and -p,
-which share their even and their odd powers. The matrices are those of `xconv._algorithms._filtering`. The numbers of a tile for one vector of channels stay in registers, from the first to the last.
+which share their even and their odd powers. The matrices are those of `xconv._algorithms._filtering`.
+
+The numbers of a tile for one vector of channels stay in registers, from the first to the last.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ BLOCK = 96  # tiles that go from one end to the other together on each core, at 
 ROOM = 2**25  # and bytes for all of those
 UNKNOWN = 2**19  # bytes of a cache that nobody knows
 TILE = 4  # multiplications that take as long as the transform of one number of a tile
-INPUTS, SUMS, OUTPUTS = 22, 26, 26  # words of the jobs
+INPUTS, SUMS, OUTPUTS = 24, 26, 26  # words of the jobs
 KERNEL = 70  # multiplications that take as long as the transform of one kernel
 
 
@@ -71,30 +71,31 @@ def winograd_kernel(w: Array, n: int) -> Array:
 
 @cache
 def _inputs(n: int) -> Kernel:
-    """Tiles ``first`` to ``last``, of (N, D, rows of tiles, tiles in a row)."""
+    """Tiles ``first`` to ``last``, of (N, D, rows of tiles, tiles in a row), and their steps one after the other."""
 
     @Kernel
     def inputs(job, first, last, item):
-        v, size, m, x, channels, nothing, step = words(job, 1, 7)
-        counts, xs, sizes, lows = words(job, 8, 4), words(job, 12, 4), words(job, 16, 3), words(job, 19, 3)
+        v, size, m, x, steps, channels, nothing, step = words(job, 1, 8)
+        counts, xs, sizes, lows = words(job, 9, 4), words(job, 13, 5), words(job, 18, 3), words(job, 21, 3)
         lanes, places = WIDTH // size, stack(36)
         for tile in range(first, last):
             column, rest = tile % counts[3], tile // counts[3]
             row, rest = rest % counts[2], rest // counts[2]
             d, sample = rest % counts[1] - lows[0], rest // counts[1]
             inside = 0 <= d < sizes[0]
-            base = x + sample * xs[0] + d * xs[1]
-            for i in range(n):
-                h = row * m + i - lows[1]
-                for j in range(n):
-                    w = column * m + j - lows[2]
-                    if inside and 0 <= h < sizes[1] and 0 <= w < sizes[2]:
-                        put(places, i * n + j, base + h * xs[2] + w * xs[3])
-                    else:
-                        put(places, i * n + j, nothing)
-            at = v + tile * channels * size
-            for c in range(0, channels, lanes):
-                to_points(n, item, places, c * size, at + c * size, step, channels - c)
+            for s in range(steps):
+                base = x + sample * xs[0] + d * xs[1] + s * xs[4]
+                for i in range(n):
+                    h = row * m + i - lows[1]
+                    for j in range(n):
+                        w = column * m + j - lows[2]
+                        if inside and 0 <= h < sizes[1] and 0 <= w < sizes[2]:
+                            put(places, i * n + j, base + h * xs[2] + w * xs[3])
+                        else:
+                            put(places, i * n + j, nothing)
+                at = v + (tile * steps + s) * channels * size
+                for c in range(0, channels, lanes):
+                    to_points(n, item, places, c * size, at + c * size, step, channels - c)
 
     return inputs
 
@@ -183,22 +184,22 @@ def _room(purpose: str, shape: tuple[int, ...], like: Array) -> Array:
     return np.empty(shape, like.dtype) if kept is None else kept
 
 
-def _four(strides: tuple[int, ...]) -> tuple[int, ...]:
+def _deep(strides: tuple[int, ...], axes: int) -> tuple[int, ...]:
     """Strides of (N, H, W, C) or (N, D, H, W, C), without the last, as if there were a depth."""
-    batch, *spatial, _ = strides
-    return (batch, *(spatial[:-2] or [0]), *spatial[-2:])
+    return strides[:-1] if axes == 3 else (strides[0], 0, *strides[1:-1])
 
 
 def winograd(
     x: Array, w: Array, axes: tuple[Axis, ...], n: int, outputs: int, y: Array, finish: Finish
 ) -> Array:
-    """Windows of x (N, *n, C), padded as the axes say, times packed weights (n**2, T C * O'), to y (N, *out, O).
+    """Windows of x (N, *n, S, C), padded as the axes say, times packed weights (n**2, T S C * O'), to y (N, *out, O).
 
-    The last two axes are transformed; the taps of one before them are summed as they are.
+    The last two axes are transformed; the taps of one before them are summed as they are. The S steps of a stride that
+    is folded away are channels, which need not stand side by side.
     """
     g = _geometry(x.shape, x.strides, axes, n, outputs, w.strides[0], y.strides, _strides_of(finish.residual))
     m = n + 1 - axes[-1].window
-    if outputs * x.shape[-1] <= MANY * g.points[1] and len(axes) == 2:
+    if outputs * g.points[2] <= MANY * g.points[1] and len(axes) == 2:
         return _in_blocks(x, w, n, m, y, finish, g)
     items = (y.dtype.type(0),)
     v, p = _room("points", g.points, x), _room("products", g.products, x)
@@ -221,11 +222,12 @@ def _ends(
     x: Array, m: int, y: Array, finish: Finish, g: _Geometry, v_step: int, p_step: int
 ) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
     """Words of the jobs that read and write, but for where the points stand; hold the first one meanwhile."""
-    channels, outputs, size, r = x.shape[-1], y.shape[-1], x.itemsize, finish.residual
+    *_, steps, channels = x.shape
+    outputs, size, r = y.shape[-1], x.itemsize, finish.residual
     _, within = bounds(y.dtype, finish.low, finish.high)
     start, begins = beginning(finish.bias, outputs, x.dtype)
     nowhere, nothing = zeros(max(channels, outputs), x.dtype)
-    reading = (size, m, address(x), channels, nothing, v_step, *g.read, *g.x, *g.sizes, *g.lows)
+    reading = (size, m, address(x), steps, channels, nothing, v_step, *g.read, *g.x, *g.sizes, *g.lows)
     writing = (
         size, p_step, begins, 0 if r is None else address(r), nothing, address(y), outputs, *g.made, *g.residual,
         *g.y, *g.limits, *within,
@@ -299,7 +301,7 @@ def _geometry(
     y: tuple[int, ...],
     residual: tuple[int, ...] | None,
 ) -> _Geometry:
-    batch, channels, size, points, m = shape[0], shape[-1], x[-1], n**2, n + 1 - axes[-1].window
+    batch, channels, size, points, m = shape[0], prod(shape[-2:]), x[-1], n**2, n + 1 - axes[-1].window
     *before, rows, columns = axes
     depth = before[0] if before else Axis(1, 1)
     deep = depth.size + depth.low + depth.high
@@ -325,9 +327,9 @@ def _geometry(
         steps,
         (batch, deep, *tiles),
         (batch, depth.output, *tiles),
-        _four(x),
-        _four(y),
-        _four(y if residual is None else residual),
+        _deep(x, len(axes)),
+        _deep(y, len(axes)),
+        _deep(y if residual is None else residual, len(axes)),
         (depth.size, rows.size, columns.size),
         (depth.low, rows.low, columns.low),
         (rows.output, columns.output),
