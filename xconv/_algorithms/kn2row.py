@@ -11,7 +11,7 @@ from xconv._namespace import Array, Namespace, Traits, assignable, packed
 from xconv._products import matmul
 
 SHORT = 4  # times the bytes that runs of a few numbers take, one for each output channel
-ALONE = 3  # times as long as planned take moves that one thread does, beside compiled ones that all share
+ALONE = 6  # times as long as planned take moves that one thread does, beside compiled ones that all share
 FEW = 8  # images up to which their products are made pixel by pixel, and then laid out image by image
 
 

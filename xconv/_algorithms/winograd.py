@@ -107,8 +107,9 @@ def _cost(form: _Form) -> Cost:
         kept = size * points * (read * inputs + made * outputs)
         if taps == 1:  # many tiles are done by and by
             kept = min(kept, size * points * (inputs + outputs) * _BLOCK * cores(), _ROOM)
-        binding = 3 * bound + _BINDING
-        return Cost(products, moved + 2 * bound, 5, kept, bind_bytes=binding, bound=bound, step=m)
+        return Cost(
+            products, moved + 2 * bound, 5, kept, bind_bytes=2 * bound + _BINDING, bound=bound, step=m
+        )
     half = m * n if len(axes) == 2 else 0  # results between the two axes of a tile, for each of its points
     flops = 2 * points * (len(axes) * n * read * inputs + taps * made * inputs * outputs)
     flops += 2 * made * outputs * n * (half + results)

@@ -39,6 +39,7 @@ MANY = 64  # weights for each pixel: with more, they are the most of what is rea
 AXES = 8  # of a batch and its pixels, at most
 PLACES = BAND + 16  # those of a band, and of as many as are done at once behind it
 PIXELS, OUTPUTS, GROUPS = range(3)  # what the sums are cut along
+SOME, EVEN = 24, 4  # pixels that are cut at, and parts that threads can share out evenly
 SMALL = 2**12  # weights of a group; of such groups, all are done for a band before the next one
 
 
@@ -281,12 +282,18 @@ def _tables(steps: Steps) -> _Tables:
 
 
 def _split(pixels: int, terms: int, steps: Steps) -> tuple[int, int, int]:
-    """By what there is most of: where the weights are the most of what is read, no two threads should read the same."""
-    if terms * steps.outputs <= MANY * pixels:
-        return PIXELS, pixels, 24
+    """By what there is most of: where the weights are the most of what is read, no two threads should read the same.
+
+    But a few blocks of outputs would not come out even.
+    """
+    block = MOST * WIDTH // steps.size
+    if terms * steps.outputs <= MANY * pixels or (
+        steps.groups_count == 1 and steps.outputs < EVEN * block and pixels >= EVEN * SOME
+    ):
+        return PIXELS, pixels, SOME
     if steps.groups_count > 1:
         return GROUPS, steps.groups_count, 1
-    return OUTPUTS, steps.outputs, MOST * WIDTH // steps.size
+    return OUTPUTS, steps.outputs, block
 
 
 def sums(x: Array, w: Array, y: Array, steps: Steps, finish: Finish = PLAIN) -> None:
