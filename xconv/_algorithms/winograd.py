@@ -63,12 +63,12 @@ def _form(problem: ConvProblem) -> _Form:
     axes = max((tuple(i for i, n in enumerate(taps) if n == few)[-2:] for few in _TAPS), key=len)
     strides = tuple(a.stride if i in axes else 1 for i, a in enumerate(problem.axes))
     window = taps[axes[0]] if axes else 1  # a single output of an input with holes may have no such axis
-    folded = tuple(
+    stepped = tuple(
         a if s == 1 else Axis(a.output + window - 1, window)
         for a, s in zip(problem.axes, strides, strict=True)
     )
     channels = problem.channels_in * prod(strides)
-    return _Form(replace(problem, axes=folded, channels_in=channels), axes, window, strides)
+    return _Form(replace(problem, axes=stepped, channels_in=channels), axes, window, strides)
 
 
 def cost(problem: ConvProblem, traits: Traits) -> Cost:
@@ -77,8 +77,8 @@ def cost(problem: ConvProblem, traits: Traits) -> Cost:
     found = _cost(form)
     if max(form.strides) == 1:
         return found
-    folded = form.problem
-    size = folded.batch * prod(a.size for a in folded.axes) * folded.channels_in * folded.itemsize
+    core = form.problem
+    size = core.batch * prod(a.size for a in core.axes) * core.channels_in * core.itemsize
     copies = 1 if is_compiled(problem) else 2  # with zeros at the ends; and folded
     return found._replace(
         bytes=found.bytes + 2 * copies * size,
@@ -249,8 +249,8 @@ def _read_by_compiled(x: Array, problem: ConvProblem, xp: Namespace) -> tuple[Ar
     axes, (rows, columns) = form.problem.axes, form.strides[-2:]
     if max(rows, columns) > 1:
         ends = [  # so many steps, and no more, that all taps find something
-            a if s == 1 else a._replace(high=folded.size * s - a.size - a.low)
-            for a, folded, s in zip(problem.axes, axes, form.strides, strict=True)
+            a if s == 1 else a._replace(high=steps.size * s - a.size - a.low)
+            for a, steps, s in zip(problem.axes, axes, form.strides, strict=True)
         ]
         x, _ = written(x, replace(problem, axes=tuple(ends)), xp)
         x, axes = folded(x, form.strides, xp), tuple(a.materialised() for a in axes)

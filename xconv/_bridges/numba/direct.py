@@ -39,6 +39,7 @@ MANY = 64  # weights for each pixel: with more, they are the most of what is rea
 AXES = 8  # of a batch and its pixels, at most
 PLACES = BAND + 16  # those of a band, and of as many as are done at once behind it
 PIXELS, OUTPUTS, GROUPS = range(3)  # what the sums are cut along
+FEW = 4  # pixels, for which it takes as long to read the weights as to multiply
 SOME, EVEN = 24, 4  # pixels that are cut at, and parts that threads can share out evenly
 SMALL = 2**12  # weights of a group; of such groups, all are done for a band before the next one
 
@@ -275,7 +276,7 @@ def _tables(steps: Steps) -> _Tables:
         residual,
         groups,
         pixels,
-        pixels * len(off) * steps.outputs * steps.groups_count,
+        max(pixels, FEW) * len(off) * steps.outputs * steps.groups_count,
         *_split(pixels, len(off), steps),
         held,
     )

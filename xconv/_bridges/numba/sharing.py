@@ -35,8 +35,11 @@ def shared(
     """
     count, helpers = 1, 0
     if size > unit and is_large(multiplications):
-        helpers = (settings().threads or cores()) - 1
+        threads = settings().threads or cores()
+        helpers = threads - 1
         pieces = max(min(multiplications // PIECE, SOME), multiplications // LONG, 2)
+        if pieces > threads:  # as many for each
+            pieces = -(-pieces // threads) * threads
         count = min(pieces, MOST, -(-size // unit))
     _held, at = job(words)
     run(kernel.code(*items), size, count, unit, helpers, at)
