@@ -101,7 +101,7 @@ def transform(end: str, m: int, channels: int = 64) -> Make:
     def make(side: int) -> tuple[Callable[[], object], int]:
         x, axes = image(side, channels), square(side, 3)
         y, w = filled(axes, channels), np.ones(((m + 2) ** 2, channels * channels), np.float32)
-        work = {"in": winograd._inputs(m + 2), "out": winograd._outputs(m + 2, m)}[end]
+        work = {"in": winograd.READING[m + 2], "out": winograd.WRITING[m + 2, m]}[end]
         shared, seen = winograd.shared, []
 
         def noted(*arguments: Any) -> None:

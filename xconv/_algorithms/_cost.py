@@ -8,6 +8,7 @@ from xconv._blocks import small_products
 from xconv._geometry import ConvProblem
 
 VECTOR = 64  # bytes that compiled code adds up at once
+BEGIN = 100  # bytes of traffic that take as long as beginning and ending its sums for a pixel
 PACKED = 1.15  # times as long do products take that BLAS does instead, with a call for each block
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xconv._algorithms._cost import VECTOR, Cost, matmul_bytes
+from xconv._algorithms._cost import BEGIN, VECTOR, Cost, matmul_bytes
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import ConvProblem
 from xconv._movers import tap_slices, written
@@ -11,7 +11,6 @@ from xconv._products import matmul
 
 RAW, LITTLE = 192, 10**7  # pixels, or multiplications, up to which weights are packed on the way
 PACKING = 2**17  # bytes of traffic that take as long as beginning to pack the weights
-BEGIN = 100  # bytes of traffic that take as long as beginning and ending the sums of a pixel
 
 
 def why_not(problem: ConvProblem, traits: Traits) -> str | None:

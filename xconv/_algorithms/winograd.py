@@ -16,7 +16,7 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
-from xconv._algorithms._cost import VECTOR, Cost, matmul_bytes
+from xconv._algorithms._cost import BEGIN, VECTOR, Cost, matmul_bytes
 from xconv._algorithms._filtering import matrix, transformed
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis, ConvProblem
@@ -103,7 +103,8 @@ def _cost(form: _Form) -> Cost:
         lanes = VECTOR // size  # numbers that compiled code transforms and adds up at once
         filled_in, filled = (-(-count // lanes) * lanes for count in (inputs, outputs))
         products = 2 * points * taps * made * inputs * filled
-        moved = size * points * (2 * read * filled_in + 2 * made * filled)
+        sums = points * made * -(-filled // (4 * lanes))
+        moved = size * points * (2 * read * filled_in + 2 * made * filled) + BEGIN * sums
         kept = size * points * (read * inputs + made * outputs)
         if taps == 1:  # many tiles are done by and by
             kept = min(kept, size * points * (inputs + outputs) * _BLOCK * cores(), _ROOM)

@@ -6,7 +6,7 @@ products in between are `direct.sums`.
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -33,7 +33,6 @@ INPUTS, SUMS, OUTPUTS = 24, 26, 26  # words of the jobs
 KERNEL = 70  # multiplications that take as long as the transform of one kernel
 
 
-@cache
 def _kernels(points: int, taps: int) -> Kernel:
     """Outputs ``first`` to ``last`` of kernels (T, r, r, C, O), as `packed_rows` would lay out points (P, T C, O)."""
 
@@ -55,6 +54,11 @@ def _kernels(points: int, taps: int) -> Kernel:
     return kernels
 
 
+# All that there may be, each compiled when it is first called: one that was made later might be made twice at once.
+FILTERS = ((4, 2), (4, 3), (6, 2), (6, 3), (6, 4), (6, 5))  # points of a tile along an axis, taps
+KERNELS = {(n, taps): _kernels(n, taps) for n, taps in FILTERS}
+
+
 def winograd_kernel(w: Array, n: int) -> Array:
     """Kernels (r, r, C, O), or with any axes before, transformed and packed: (n**2, T C * O')."""
     *before, taps, _, channels, outputs = w.shape
@@ -63,13 +67,12 @@ def winograd_kernel(w: Array, n: int) -> Array:
     row = terms * (-(-outputs // lanes) * lanes)
     u = aligned(n**2 * row, w.dtype).reshape(n**2, row)
     shared(
-        _kernels(n, taps), (w.dtype.type(0),), row // terms, KERNEL * terms * outputs, MOST * lanes,
+        KERNELS[n, taps], (w.dtype.type(0),), row // terms, KERNEL * terms * outputs, MOST * lanes,
         (w.itemsize, terms, channels, outputs, address(w), address(u), u.strides[0], *w.strides[:-1]),
     )  # fmt: skip
     return u
 
 
-@cache
 def _inputs(n: int) -> Kernel:
     """Tiles ``first`` to ``last``, of (N, D, rows of tiles, tiles in a row), and their steps one after the other."""
 
@@ -100,7 +103,6 @@ def _inputs(n: int) -> Kernel:
     return inputs
 
 
-@cache
 def _outputs(n: int, m: int) -> Kernel:
     """The other way."""
 
@@ -136,6 +138,10 @@ def _outputs(n: int, m: int) -> Kernel:
                 )
 
     return outputs
+
+
+READING = {n: _inputs(n) for n in sorted({n for n, _ in FILTERS})}
+WRITING = {(n, n + 1 - taps): _outputs(n, n + 1 - taps) for n, taps in FILTERS}
 
 
 @inner
@@ -205,10 +211,10 @@ def winograd(
     v, p = _room("points", g.points, x), _room("products", g.products, x)
     dump = _room("dump", (outputs + WIDTH,), x)
     _held, reading, writing = _ends(x, m, y, finish, g, v.strides[0], p.strides[0])
-    shared(_inputs(n), items, g.points[1], TILE * prod(g.points), 1, (address(v), *reading))
+    shared(READING[n], items, g.points[1], TILE * prod(g.points), 1, (address(v), *reading))
     sums(v, w, p, g.steps)
     shared(
-        _outputs(n, m),
+        WRITING[n, m],
         items,
         g.products[1],
         TILE * prod(g.products),
@@ -264,8 +270,8 @@ def _in_blocks(x: Array, w: Array, n: int, m: int, y: Array, finish: Finish, g: 
         job((0, 0, *writing)),
     )
     shared(_blocks, (), tiles, points * tiles * channels * outputs, block, (
-        size, points, block, address(room), step, threads, channels, outputs, _inputs(n).code(*items), read,
-        sums_of.code(*items), add_up, _outputs(n, m).code(*items), write,
+        size, points, block, address(room), step, threads, channels, outputs, READING[n].code(*items), read,
+        sums_of.code(*items), add_up, WRITING[n, m].code(*items), write,
     ))  # fmt: skip
     return y
 
