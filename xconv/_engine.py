@@ -229,6 +229,8 @@ def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, 
     xp, traits = inspect(x=x)
     if job.compilable and job.settings.fast and is_compiled(xp):
         job = replace(job, problem=replace(job.problem, fast=True))
+    if job.problem.holes and not isinstance(job.problem, WindowProblem) and not phases(job.problem):
+        job = replace(job, algorithm="auto")  # nothing is read, beyond the border perhaps: any will do
     return execute(job, x, operands, xp, traits)
 
 

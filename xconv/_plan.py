@@ -133,8 +133,6 @@ def plan_conv(
         refuse("algorithm", algorithm, f"be one of {', '.join(repr(name) for name in ('auto', *ALGORITHMS))}")
     budget = workspace_of(traits, settings)
     reasons = {name: _why_not(room, problem, traits) for name, room in ALGORITHMS.items()}
-    if problem.holes and not phases(problem):
-        algorithm = "auto"  # nothing is read, as by a chunk beyond the border: any will do
     if reason := reasons.get(algorithm):
         refuse("algorithm", algorithm, f"be able to do this problem, but {reason}")
     able = [name for name, reason in reasons.items() if reason is None]
