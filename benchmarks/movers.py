@@ -28,7 +28,7 @@ from unittest import mock
 import numpy as np
 from timing import Pace, compare
 
-from xconv._bridges.numba import copies, direct, lanes, winograd
+from xconv._bridges.numba import copies, direct, lanes, tiles, winograd
 from xconv._bridges.numba.gathering import gathered, maps
 from xconv._finish import Finish
 from xconv._geometry import Axis
@@ -101,7 +101,7 @@ def transform(end: str, m: int, channels: int = 64) -> Make:
     def make(side: int) -> tuple[Callable[[], object], int]:
         x, axes = image(side, channels), square(side, 3)
         y, w = filled(axes, channels), np.ones(((m + 2) ** 2, channels * channels), np.float32)
-        work = {"in": winograd.READING[m + 2], "out": winograd.WRITING[m + 2, m]}[end]
+        work = {"in": tiles.READING[m + 2], "out": tiles.WRITING[m + 2, m]}[end]
         shared, seen = winograd.shared, []
 
         def noted(*arguments: Any) -> None:

@@ -37,7 +37,7 @@ from xconv._namespace import (
     same_memory,
 )
 from xconv._phases import periods, phases, side_by_side
-from xconv._plan import Plan, plan_conv, plan_window
+from xconv._plan import Plan, is_able, plan_conv, plan_window
 from xconv._tiles import Job, Operands, Place, run, run_chunks
 
 _only_plan: ContextVar[bool] = ContextVar("xconv_only_plan", default=False)
@@ -229,8 +229,10 @@ def _execute_block(job: Job, x: Array, *operands: Array | None) -> tuple[Array, 
     xp, traits = inspect(x=x)
     if job.compilable and job.settings.fast and is_compiled(xp):
         job = replace(job, problem=replace(job.problem, fast=True))
-    if job.problem.holes and not isinstance(job.problem, WindowProblem) and not phases(job.problem):
-        job = replace(job, algorithm="auto")  # nothing is read, beyond the border perhaps: any will do
+    if not isinstance(job.problem, WindowProblem) and not is_able(job.algorithm, job.problem, traits):
+        job = replace(
+            job, algorithm="auto"
+        )  # the whole problem it can do; a chunk may read nothing, or too little
     return execute(job, x, operands, xp, traits)
 
 

@@ -242,6 +242,11 @@ def _why_not(room: Algorithm, problem: ConvProblem, traits: Traits) -> str | Non
     return next((reason for core in _cores(problem) if (reason := room.why_not(core, traits))), None)
 
 
+def is_able(algorithm: str, problem: ConvProblem, traits: Traits) -> bool:
+    """Whether the algorithm that is named, if any, can do this problem."""
+    return algorithm == "auto" or _why_not(ALGORITHMS[algorithm], problem, traits) is None
+
+
 def _bid(name: str, problem: ConvProblem, traits: Traits, settings: Settings, *, bound: bool) -> Candidate:
     """The faster of two ways: large products shared out among the threads, or tiles that about fit a core's cache."""
     room, budget = ALGORITHMS[name], workspace_of(traits, settings)

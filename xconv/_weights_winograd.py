@@ -22,13 +22,14 @@ from xconv._config import Settings
 from xconv._extents import fitted
 from xconv._geometry import Axis, ConvProblem, Tile, cut, edges, materialised, padded_pixels
 from xconv._machine import cores
-from xconv._movers import tiled, total_by_channel
+from xconv._movers import total_by_channel
 from xconv._namespace import Array, DType, Namespace, Traits, empty_like
 from xconv._plan import SHARE, plan_cache, tile_budget, workspace_of
 from xconv._products import matmul
 from xconv._scratch import scratch, spare
 from xconv._threads import run_all
 from xconv._tiles import read_block, read_results
+from xconv._tilings import tiled
 
 M, READ, TAPS = 4, 6, 3  # outputs of a tile along one axis, what they read, and through which taps
 POINTS = READ**2

@@ -21,10 +21,11 @@ from xconv._algorithms._filtering import matrix, transformed
 from xconv._finish import PLAIN, Finish
 from xconv._geometry import Axis, ConvProblem
 from xconv._machine import cores
-from xconv._movers import block, finished, folded, one_axis_taps, tiled, untiled, written
+from xconv._movers import block, finished, one_axis_taps, written
 from xconv._namespace import Array, Namespace, Traits, added, compiled, empty_like, packed
 from xconv._products import matmul
 from xconv._scratch import spare
+from xconv._tilings import folded, tiled, untiled
 
 _SMALL_KERNEL = 2**20  # bytes of a tap; larger ones take fewer points, whose kernel is the shorter to stream
 _TAPS = (3, 4, 2, 5)  # those that save most multiplications with six points come first
