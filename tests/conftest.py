@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -126,3 +127,22 @@ class Outcomes:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         table = {"backend": self.backend, "outcomes": dict(sorted(self.outcomes.items()))}
         self.file.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Plans are made as on a machine where threads cost nothing, so that small problems are shared out, too."""
+    import xconv
+    from xconv import _extents, _plan
+
+    monkeypatch.setattr(_plan, "cores", lambda: 4)
+    for rates in ("CPU", "FAST"):
+        monkeypatch.setattr(_plan, rates, getattr(_plan, rates)._replace(start=0.0, call=0.0))
+    monkeypatch.setattr(_extents, "GRAIN", 1e-5)
+    monkeypatch.setattr(_extents, "WORTH", 0.0)
+    if "xconv._bridges.numba.sharing" in sys.modules:  # where there are compiled movers
+        monkeypatch.setattr("xconv._bridges.numba.sharing.WORTH", 0)
+    _plan.forget_plans()
+    with xconv.config(threads=4, cache=2**15):
+        yield
+    _plan.forget_plans()

@@ -12,6 +12,7 @@ import time
 import tracemalloc
 import warnings
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ import threadpoolctl
 import xconv
 from cases import numbers
 from compare import assert_close
-from xconv import _blas, _config, _extents, _plan, _scratch, _threads
+from xconv import _awake, _blas, _config, _scratch, _threads
 from xconv._blas import one_blas_thread
 from xconv._scratch import scratch
 from xconv._threads import run_all
@@ -50,22 +51,6 @@ def _blas_is_left_as_it_was():
         yield
         assert blas() == before
     assert not _blas._blas.holders
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """Plans are made as on a machine where threads cost nothing, so that small problems are shared out, too."""
-    monkeypatch.setattr(_plan, "cores", lambda: 4)
-    for rates in ("CPU", "FAST"):
-        monkeypatch.setattr(_plan, rates, getattr(_plan, rates)._replace(start=0.0, call=0.0))
-    monkeypatch.setattr(_extents, "GRAIN", 1e-5)
-    monkeypatch.setattr(_extents, "WORTH", 0.0)
-    if "xconv._bridges.numba.sharing" in sys.modules:  # where there are compiled movers
-        monkeypatch.setattr("xconv._bridges.numba.sharing.WORTH", 0)
-    _plan.forget_plans()
-    with xconv.config(threads=4, cache=2**15):
-        yield
-    _plan.forget_plans()
 
 
 @contextlib.contextmanager
@@ -658,7 +643,8 @@ def test_memory_is_given_back_after_a_call(eager, monkeypatch):
 def test_the_next_call_uses_the_memory_of_tiles_again(eager):
     x = np.repeat(X, 4, axis=0)
     with xconv.config(cache=2**17, threads=1):
-        result = xconv.conv(x, W, padding=1)
+        for _ in range(5):  # the third one is written down, if it can be
+            result = xconv.conv(x, W, padding=1)
         tracemalloc.start()
         try:
             del result
@@ -773,6 +759,7 @@ def test_those_calls_are_shared_out(eager, monkeypatch):
         run_all(iter(tasks), threads, around, *hold)
 
     monkeypatch.setattr("xconv._tiles.run_all", counted)
+    monkeypatch.setattr("xconv._repeats.run_all", counted)
     if "xconv._bridges.numba.sharing" in sys.modules:  # where there are compiled movers
         run = sys.modules["xconv._bridges.numba.crew"].run
 
@@ -812,3 +799,105 @@ def test_a_small_crew_keeps_off_the_callers_cpu(eager, monkeypatch):
         _threads.run_all(iter([lambda: None] * 4), 2, contextlib.nullcontext)
         assert [os.sched_getaffinity(t.native_id) for t in crew.threads] == [allowed - {cpu}]
     assert os.sched_getaffinity(0) == allowed
+
+
+# ------------------------------------------------------------------------------------------------ awake processors
+
+
+def keepers():
+    """The threads of this process that run only where nobody else wants to, and the signals that they block."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            if os.sched_getscheduler(int(task.name)) == os.SCHED_IDLE:
+                status = (task / "status").read_text(encoding="utf-8")
+                found.append(int(status.partition("SigBlk:")[2].split()[0], 16))
+    return found
+
+
+def until(condition):
+    late = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < late:
+        time.sleep(0.001)
+    return condition()
+
+
+needs_keepers = pytest.mark.skipif(
+    not hasattr(os, "SCHED_IDLE") or not 1 < len(os.sched_getaffinity(0)) <= _awake.MOST,
+    reason="processors are kept awake on Linux, on machines with a few of them",
+)
+
+
+@needs_keepers
+def test_processors_are_kept_awake_during_a_call_and_a_little_longer():
+    everybody = len(os.sched_getaffinity(0))
+    assert until(lambda: not keepers())
+    met = []
+    share_out([lambda: met.append(keepers())] * 2, everybody)
+    assert met == [keepers()] * 2 or len(met[0]) == everybody
+    stop = {int(signal.SIGINT), int(signal.SIGTERM)}
+    assert all(blocked >> (number - 1) & 1 for blocked in met[0] for number in stop)
+    assert until(lambda: not keepers())
+
+
+@needs_keepers
+def test_they_stay_awake_from_call_to_call():
+    everybody = len(os.sched_getaffinity(0))
+    for _ in range(300):  # some of which begin while keepers leave
+        met = []
+        share_out([lambda met=met: met.append(until(lambda: len(keepers()) == everybody))], everybody)
+        assert met == [True]
+        time.sleep(_threads.A_WHILE * np.random.default_rng(0).random() * 1.2)
+    assert until(lambda: not keepers())
+
+
+@needs_keepers
+def test_they_may_sleep_where_a_call_does_not_use_them_all():
+    assert until(lambda: not keepers())
+    met = []
+    share_out([lambda: met.append(keepers())], 1)
+    assert met == [[]]
+
+
+@needs_keepers
+def test_a_call_that_is_interrupted_lets_them_sleep():
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        share_out([interrupt], len(os.sched_getaffinity(0)))
+    assert until(lambda: not keepers())
+
+
+@needs_keepers
+@needs_fork
+def test_a_child_has_keepers_of_its_own():
+    everybody = len(os.sched_getaffinity(0))
+    share_out([lambda: None], everybody)
+
+    def work():
+        met = []
+        share_out([lambda: met.append(len(keepers()))], everybody)
+        return met == [everybody] and until(lambda: not keepers())
+
+    assert in_child(work)
+
+
+@needs_keepers
+@pytest.mark.parametrize("missing", ["a thread", "a policy", "the library"])
+def test_where_there_can_be_no_keepers_nothing_is_missing(monkeypatch, missing):
+    def refuse(*_):
+        raise PermissionError
+
+    assert until(lambda: not keepers())
+    monkeypatch.setattr(_awake, "_watch", _awake._Watch())
+    if missing == "a thread":
+        monkeypatch.setattr(_awake, "_started", lambda *_: None)
+    elif missing == "a policy":
+        monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    else:
+        monkeypatch.setattr(_awake, "_library", lambda: None)
+    done = []
+    share_out([lambda: done.append(1)] * 3, len(os.sched_getaffinity(0)))
+    assert done == [1, 1, 1]
+    assert until(lambda: not keepers())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import prod
@@ -85,7 +85,7 @@ def ready(
     compilable = is_compilable(xp, dtypes.compute, len(problem.axes))  # here, or in the chunks of an array
     if compilable and dtypes.result == dtypes.compute and bounds_of(activation) is not None:
         problem = replace(problem, ends=True)
-    work = partial(_convolve_tile, activation=activation)
+    work = _Work(activation)
     tails = ((problem.channels_out,),)
     job = Job(
         problem,
@@ -98,6 +98,7 @@ def ready(
         settings,
         compilable=compilable,
         aligned=aligned,
+        repeats=is_elementwise(activation),
     )
     return Ready(job, {})
 
@@ -257,6 +258,18 @@ def right_operand(w: Array, lead: tuple[int, ...], dtypes: SumDTypes, xp: Namesp
     return w
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done with a tile of a convolution; it is the same for the same activation."""
+
+    activation: Activation | None
+
+    def __call__(
+        self, job: Job, x: Array, operands: Operands, problem: ConvProblem, place: Place, xp: Namespace
+    ) -> tuple[Array, ...]:
+        return _convolve_tile(job, x, operands, problem, place, xp, self.activation)
+
+
 def _convolve_tile(
     job: Job,
     x: Array,
@@ -264,7 +277,6 @@ def _convolve_tile(
     problem: ConvProblem,
     place: Place,
     xp: Namespace,
-    *,
     activation: Activation | None,
 ) -> tuple[Array, ...]:
     w, b, *residual = operands

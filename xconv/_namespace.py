@@ -17,6 +17,7 @@ import numpy as np
 from xconv._bridges import numba as compiler
 from xconv._config import settings
 from xconv._errors import Refusal, refuse, refuse_type
+from xconv._score import Written, fresh, kindred
 from xconv._scratch import aligned, spare
 from xconv._strides import strided
 
@@ -178,7 +179,7 @@ def is_compiled(xp: Namespace) -> bool:
 def count_up(like: Array, count: int, dtype: DType) -> Array:
     """0, 1, ... beside ``like``."""
     xp = compat.array_namespace(like)
-    return xp.arange(count, dtype=dtype, device=_device(like))
+    return kindred(xp.arange(count, dtype=dtype, device=_device(like)), like)
 
 
 def integers(values: Sequence[int], like: Array) -> Array:
@@ -190,7 +191,7 @@ def integers(values: Sequence[int], like: Array) -> Array:
 def constant(values: tuple[Any, ...], dtype: DType, like: Array) -> Array:
     """Fixed numbers as an array beside ``like``; on NumPy made once."""
     if isinstance(like, np.ndarray):
-        return _numpy_constant(values, dtype)
+        return kindred(_numpy_constant(values, dtype), like)
     xp = compat.array_namespace(like)
     return xp.asarray(values, dtype=dtype, device=_device(like))
 
@@ -205,7 +206,7 @@ def numbers(
 ) -> Array:
     """Rows of fixed numbers that a function gives for hashable arguments, as an array beside ``like``; made once."""
     if isinstance(like, np.ndarray):
-        return _numpy_numbers(make, arguments, dtype)
+        return kindred(_numpy_numbers(make, arguments, dtype), like)
     xp = compat.array_namespace(like)
     return xp.asarray(_numpy_numbers(make, arguments, np.float64), dtype=dtype, device=_device(like))
 
@@ -219,7 +220,8 @@ def empty_like(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     """A fresh, unset array beside ``like``; a large one of NumPy begins with a line of the cache."""
     if isinstance(like, np.ndarray):
         size = prod(shape)
-        return np.empty(shape, dtype) if size < LARGE else aligned(size, dtype).reshape(shape)
+        y = np.empty(shape, dtype) if size < LARGE else aligned(size, dtype).reshape(shape)
+        return fresh(y, like)
     xp = compat.array_namespace(like)
     return xp.empty(shape, dtype=dtype, device=_device(like))
 
@@ -233,7 +235,7 @@ def unfilled(shape: tuple[int, ...], like: Array) -> Array:
 def full_like(like: Array, shape: tuple[int, ...], value: complex, dtype: DType) -> Array:
     """A fresh array of one value beside ``like``."""
     if isinstance(like, np.ndarray):
-        return np.zeros(shape, dtype) if value == 0 else np.full(shape, value, dtype)
+        return fresh(np.zeros(shape, dtype) if value == 0 else np.full(shape, value, dtype), like, value)
     xp = compat.array_namespace(like)
     if value == 0:
         return xp.zeros(shape, dtype=dtype, device=_device(like))
@@ -290,6 +292,11 @@ def laid_out(x: Array, shape: tuple[int, ...], out: Array | None, xp: Namespace)
 numpy_matmul = np.matmul
 numpy_home = str(Path(np.__file__).parent)  # beside it lies the BLAS that it brings
 NumPyArray = np.ndarray
+
+
+def is_own(x: Any) -> bool:
+    """Whether this is an array of NumPy, and of none of the libraries that make their own kind of it."""
+    return type(x) in (np.ndarray, Written)
 
 
 def is_traced(x: Any) -> bool:

@@ -118,7 +118,18 @@ def _prepared(
     tails = ((problem.channels,),) * 2
     work = partial(_maximum_tile, problem.axes, nan)
     return Ready(
-        Job(problem, work, dtype, tails, (dtype, integer), lowest, settings=config, compilable=able), {}
+        Job(
+            problem,
+            work,
+            dtype,
+            tails,
+            (dtype, integer),
+            lowest,
+            settings=config,
+            compilable=able,
+            repeats=True,
+        ),
+        {},
     )
 
 

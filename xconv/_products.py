@@ -17,7 +17,7 @@ from xconv._blas import one_blas_thread, own_threads
 from xconv._blocks import cuts_columns, fits, product, small_products
 from xconv._config import settings
 from xconv._machine import cores
-from xconv._namespace import Array, Namespace, NumPyArray, empty_like, numpy_matmul
+from xconv._namespace import Array, Namespace, NumPyArray, empty_like, is_own, numpy_matmul
 from xconv._scratch import in_tiles, scratch
 from xconv._threads import run_all
 
@@ -56,7 +56,7 @@ def matmul(
     """
     if not isinstance(a, NumPyArray):
         return _then(xp.matmul(a, b), each)
-    if type(a) is not NumPyArray:  # mapped from a file, for example
+    if not is_own(a):  # mapped from a file, for example
         a = a.view(NumPyArray)
     if b.ndim not in (2, a.ndim) and not blocked:
         with one_blas_thread():
@@ -230,7 +230,7 @@ def _cuts(size: int, count: int, unit: int, head: float) -> Iterator[slice]:
 
 def product_into(a: Array, b: Array, xp: Namespace, out: Array | None) -> Array:
     """``a @ b``, the work of one thread; of arrays of NumPy in ``out``, if given, in which rows are runs of memory."""
-    if type(a) is not NumPyArray:
+    if not is_own(a):
         return xp.matmul(a, b)
     if in_tiles() or a.shape[-2] * a.shape[-1] * b.shape[-1] <= ALONE:
         return numpy_matmul(a, b, out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from threading import local
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xconv._machine import cores
+from xconv._score import kindred
 
 LINE = 64  # bytes
 KEEP = (
@@ -66,7 +69,20 @@ def spare(purpose: str, shape: tuple[int, ...], dtype: Any, like: Any) -> Any | 
     found = _scratch.kept.get(purpose)
     if found is None or found.size < size or found.dtype != dtype:
         found = _scratch.kept[purpose] = aligned(size, dtype)
-    return found[:size].reshape(shape)
+    return kindred(found[:size].reshape(shape), like)
+
+
+@contextmanager
+def lent(memory: Arrays) -> Iterator[None]:
+    """Inside, `spare` arrays of this thread, which is at work on tiles, are those of ``memory``."""
+    here = _scratch
+    outer, at_work = here.kept, here.tiles
+    here.before = None  # what a thread keeps is for calls that are not played
+    here.kept, here.tiles = memory, True
+    try:
+        yield
+    finally:
+        here.kept, here.tiles = outer, at_work
 
 
 def aligned(size: int, dtype: Any) -> np.ndarray[Any, Any]:

@@ -15,7 +15,7 @@ from xconv._errors import door, refuse
 from xconv._footprints import Axes
 from xconv._geometry import WindowProblem
 from xconv._lines import along_lines
-from xconv._namespace import Array, DType, Namespace, Traits, inspect
+from xconv._namespace import Array, DType, Namespace, Traits, copied, inspect
 from xconv._plan import plan_cache
 from xconv._scratch import in_tiles
 from xconv._smoothers import LinesSpec, Terms, gaussian_spec, sobel_spec, uniform_spec
@@ -287,7 +287,7 @@ def _prepared(xp: Namespace, spec: LinesSpec, dtype: DType, result: DType, confi
         spec.problem, itemsize=itemsize(xp, compute), cast=dtype != compute, kind="lines", copies=copies
     )
     work = partial(_lines_tile, terms=spec.terms)
-    return Job(problem, work, compute, ((1,),), (result,), settings=config)
+    return Job(problem, work, compute, ((1,),), (result,), settings=config, repeats=True)
 
 
 def _lines_tile(
@@ -309,4 +309,4 @@ def _lines_tile(
     spare = (
         place.out[0] is None and in_tiles()
     )  # a call that a tile of another one makes: y is the next one's, too
-    return (xp.asarray(y, copy=True) if spare else y,)
+    return (copied(y, xp) if spare else y,)

@@ -28,7 +28,9 @@ def longer_runs(view: Any, length: int) -> Any:
     """The same view with a last axis of this length: what follows in memory belongs to it."""
     if length == view.shape[-1]:
         return view
-    return np.lib.stride_tricks.as_strided(view, (*view.shape[:-1], length), view.strides, writeable=False)
+    return np.lib.stride_tricks.as_strided(
+        view, (*view.shape[:-1], length), view.strides, subok=True, writeable=False
+    )
 
 
 def can_sum_products(x: Any) -> bool:
@@ -91,9 +93,9 @@ def window_runs(
         return None
     shape, strides = _runs(x.shape[0], x.strides[:-1], outputs, steps)
     if x.flags.c_contiguous and x.size:
-        opaque = np.ndarray(shape, _opaque(run), x, 0, strides)
+        opaque = np.ndarray(shape, _opaque(run), x, 0, strides).view(type(x))
     else:
-        rows = np.lib.stride_tricks.as_strided(x, (*shape, window * channels), (*strides, size))
+        rows = np.lib.stride_tricks.as_strided(x, (*shape, window * channels), (*strides, size), subok=True)
         opaque = rows.view(_opaque(run))[..., 0]
     whole = (*shape, window, channels)
     target = spare("windows", whole, x.dtype, x) if target is None else target
@@ -122,7 +124,8 @@ def _opaque(size: int) -> Any:
 def strided(x: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
     """A read-only view of an array of NumPy; where ``x`` is packed, without the price of NumPy's own function."""
     if not x.flags.c_contiguous or not x.size:
-        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+        return np.lib.stride_tricks.as_strided(x, shape, strides, subok=True, writeable=False)
     view: Any = np.ndarray(shape, x.dtype, x, 0, strides)
+    view = view if type(x) is np.ndarray else view.view(type(x))
     view.flags.writeable = False
     return view

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context, copy_context
 from functools import lru_cache
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
+from xconv._awake import awake, rest
 from xconv._blas import one_blas_thread
 
 Task = Callable[[], None]
+A_WHILE = 0.002  # seconds that one of the crew waits for the next call before it lets the processors sleep
 FEW = 8  # threads that are told which CPU to keep off; larger machines have an idle one at hand
 
 
@@ -33,7 +35,7 @@ def run_all(
     function is left, in whatever way, no task is running any more.
     """
     share = _Share(tasks, around)
-    with (hold or one_blas_thread)():
+    with awake(threads), (hold or one_blas_thread)():
         try:
             _crew.offer(share, threads - 1)
             share.work()
@@ -175,9 +177,18 @@ def _cpu_number() -> Callable[[], int] | None:
         return None
 
 
+def _next(offers: SimpleQueue[tuple[Context, _Share]]) -> tuple[Context, _Share]:
+    while True:
+        try:
+            return offers.get(timeout=A_WHILE)
+        except Empty:
+            if rest():
+                return offers.get()
+
+
 def _serve(offers: SimpleQueue[tuple[Context, _Share]]) -> None:
     while True:
-        context, share = offers.get()
+        context, share = _next(offers)
         context.run(share.help)
         del context, share  # not kept until the next one comes
 

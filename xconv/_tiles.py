@@ -22,6 +22,8 @@ from xconv._namespace import (
     empty_like,
     same_memory,
 )
+from xconv._repeats import repeated
+from xconv._score import again
 from xconv._scratch import scratch
 from xconv._threads import run_all
 
@@ -65,6 +67,7 @@ class Job:
     compilable: bool = False  # whether compiled movers could do it where the library lets them
     aligned: int = 0  # how many of the operands, the last ones, are of the result's shape
     borders: bool = False  # whether the work takes what lies beyond the border for zeros: they are left to it
+    repeats: bool = False  # whether the work does the same for all arrays of the same shapes
 
     def results(self, problem: Problem) -> list[tuple[tuple[int, ...], DType]]:
         """Shape and dtype of every result for ``problem``, all of the job's or a tile of it."""
@@ -99,6 +102,18 @@ def run(
     if not assignable(xp):
         return join([_one(job, x, operands, tile, (None,) * len(shapes), xp) for tile in tiles], edges, xp)
     targets = tuple(empty_like(x, shape, dtype) for shape, dtype in shapes)
+    if (
+        threads
+        and job.repeats
+        and isinstance(tiles, tuple)
+        and type(x) is NumPyArray
+        and not job.problem.fast
+    ):
+        lanes = min(threads, len(tiles))
+        key = (job, None if whole is None else edges, lanes)
+        work = partial(_lane, job, tiles, lanes, xp)
+        if repeated(key, (x, operands, targets), lanes, job.settings.workspace, work):
+            return targets
     tasks = (partial(_put, job, x, operands, tile, targets, xp) for tile in tiles)
     if threads:
         run_all(tasks, threads, scratch)
@@ -107,6 +122,14 @@ def run(
         for task in tasks:
             task()
     return targets
+
+
+def _lane(job: Job, tiles: Sequence[Tile], lanes: int, xp: Namespace, lane: int, values: Any) -> None:
+    """Of so many lanes, one: every so many tiles, beginning with its own number."""
+    x, operands, targets = values
+    for tile in tiles[lane::lanes]:
+        again()
+        _put(job, x, operands, tile, targets, xp)
 
 
 def run_chunks(

@@ -147,7 +147,10 @@ def _prepared(
     )
     tails = ((problem.channels,),)
     work = partial(work, spec.problem.axes, *options)
-    return Ready(Job(problem, work, computed, tails, (result,), fill, settings=config, compilable=able), {})
+    return Ready(
+        Job(problem, work, computed, tails, (result,), fill, settings=config, compilable=able, repeats=True),
+        {},
+    )
 
 
 def check_real(x: Array, xp: Namespace) -> str:

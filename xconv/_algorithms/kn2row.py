@@ -7,7 +7,7 @@ from math import prod
 from xconv._algorithms._cost import Cost, blas_flops, matmul_bytes
 from xconv._geometry import ConvProblem, padded_pixels
 from xconv._movers import room, shifted_sum, written
-from xconv._namespace import Array, Namespace, Traits, assignable, packed
+from xconv._namespace import Array, Namespace, Traits, assignable, copied, packed
 from xconv._products import matmul
 
 SHORT = 4  # times the bytes that runs of a few numbers take, one for each output channel
@@ -62,6 +62,6 @@ def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | No
     images = xp.reshape(images, (problem.taps, problem.channels_out, *shape))
     y = xp.moveaxis(shifted_sum(images, problem.axes, xp), 0, -1)  # (N, *out, O)
     if out is None:
-        return xp.asarray(y, copy=True) if assignable(xp) else y
+        return copied(y, xp) if assignable(xp) else y
     out[...] = y
     return out

@@ -29,9 +29,9 @@ from xconv._movers import room, written
 from xconv._namespace import (
     Array,
     Namespace,
-    NumPyArray,
     Traits,
     empty_like,
+    is_own,
     numbers,
     overlapping,
     permuted_axes,
@@ -116,7 +116,7 @@ def run(x: Array, w: Array, problem: ConvProblem, xp: Namespace, out: Array | No
     shape = (batch, rows.output, last.output)
     blocks = _blocks(rows, length_of(w.shape[0]))
     target = None
-    if type(x) is NumPyArray:
+    if is_own(x):
         target = empty_like(x, shape, x.dtype) if out is None else _lines_of(out, shape)
         target = room("result", shape, x) if target is None else target
     if last.output < w.shape[2]:  # a smaller band matrix is a corner of the larger one
@@ -134,7 +134,7 @@ def reads_borders(problem: ConvProblem) -> bool:
 def _forth(x: Array, rows: Axis, blocks: Blocks, xp: Namespace) -> Array:
     """Every block of x (N, H, W) at every point: (P, N, blocks, W)."""
     matrix, target = numbers(forward, (blocks.length,), x.dtype, x), None
-    if type(x) is NumPyArray:
+    if is_own(x):
         x = x if rows_are_apart(x) else x.copy()
         target = room("points", (matrix.shape[0], x.shape[0], blocks.number, x.shape[2]), x)
     parts = []
@@ -153,7 +153,7 @@ def _along_rows(x: Array, w: Array, last: Axis, xp: Namespace) -> Array:
     points, reach, width = w.shape
     shape, lines = (*x.shape[:-1], last.output), prod(x.shape[1:3])
     x = xp.reshape(x, (points * lines, last.size, 1))
-    target = room("lines", (points, lines, last.output), x) if type(x) is NumPyArray else None
+    target = room("lines", (points, lines, last.output), x) if is_own(x) else None
     whole, rest = divmod(last.output, width)
     parts, done = [], 0
     for piece in _pieces(last, whole + (rest > 0), reach, width * last.stride, whole):

@@ -1,0 +1,157 @@
+"""Keeps the processors awake while threads work together: one that has gone to sleep is late for the next piece.
+
+Threads of Python wait for each other many times in a call, a few microseconds each. A processor that has nothing to do
+meanwhile goes to sleep; to wake it takes longer than the wait, and a virtual one may come back to empty caches. So each
+has a keeper, a thread that does nothing but look whether a lock is free: it knows nothing of Python, and the scheduler
+lets it run only where nobody else wants to (``SCHED_IDLE``). On Linux; elsewhere nothing is done.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import threading
+from functools import lru_cache
+from typing import Any
+from weakref import WeakSet
+
+from xconv._machine import cores
+
+MOST = 8  # processors: of a larger machine, not all are at work
+LOCK = 64  # bytes, a line of the cache
+STACK = 2**20  # bytes, of which a keeper uses next to none
+SPACE = 256  # bytes, more than a `pthread_attr_t` or a `sigset_t` has anywhere
+DETACHED = 1
+NEEDED = (
+    "pthread_attr_setdetachstate",
+    "pthread_attr_setstacksize",
+    "pthread_create",
+    "pthread_getcpuclockid",
+    "pthread_sigmask",
+    "pthread_spin_lock",
+    "pthread_spin_trylock",
+    "pthread_spin_unlock",
+)
+
+
+class awake:
+    """Inside, the processors are kept awake, if so many threads are at work on all of them; and then until `rest`."""
+
+    __slots__ = ("__weakref__", "threads")
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def __enter__(self) -> None:
+        _watch.begin(self)
+
+    def __exit__(self, *error: object) -> None:
+        _watch.calls.discard(self)
+
+
+def rest() -> bool:
+    """Whether the processors may sleep now: no call is at work."""
+    return _watch.rest()
+
+
+class _Watch:
+    """The keepers, one for each processor."""
+
+    def __init__(self) -> None:
+        self.turn = threading.RLock()  # a signal's handler may convolve, too
+        self.calls: WeakSet[awake] = WeakSet()  # an interrupted one may have been left without a word
+        self.locks: dict[int, Any] = {}  # that keepers wait for; they stay where they are: one may leave late
+        self.kept = False
+        self.able = True
+
+    def begin(self, call: awake) -> None:
+        self.calls.add(call)
+        if self.kept or not self.able or call.threads < 2:
+            return
+        with self.turn:
+            library = _library()
+            processors = () if library is None else os.sched_getaffinity(os.getpid())
+            if 1 < len(processors) <= min(call.threads, cores(), MOST):
+                self.kept = True
+                self.able = all(self.keep(processor, library) for processor in processors)
+                if not self.able:
+                    self.dismiss()
+
+    def keep(self, processor: int, library: Any) -> bool:
+        """Whether there is a keeper for a processor: the last one, if it has not left yet, or a new one."""
+        lock = self.locks.get(processor)
+        if lock is not None and library.pthread_spin_trylock(lock) == 0:
+            return True
+        lock = self.locks[processor] = ctypes.create_string_buffer(LOCK) if lock is None else lock
+        library.pthread_spin_init(lock, 0)
+        library.pthread_spin_lock(lock)
+        keeper = _started(library, lock)
+        if keeper is None:
+            del self.locks[processor]
+            return False
+        try:
+            os.sched_setscheduler(keeper, os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setaffinity(keeper, {processor})
+        except OSError:
+            return False
+        return True
+
+    def rest(self) -> bool:
+        if self.calls:
+            return False
+        with self.turn:
+            self.dismiss()
+        return True
+
+    def dismiss(self) -> None:
+        """Each keeper takes its lock with it."""
+        if self.kept:
+            for lock in self.locks.values():
+                _library().pthread_spin_unlock(lock)
+            self.kept = False
+
+
+def _started(library: Any, lock: Any) -> int | None:
+    """The number of a new thread that waits for a lock, then ends, and gets no signals; None if there can be none."""
+    attributes, everything, before = (ctypes.create_string_buffer(SPACE) for _ in range(3))
+    thread, clock = ctypes.c_ulong(), ctypes.c_int()
+    library.pthread_attr_init(attributes)
+    library.pthread_attr_setdetachstate(attributes, DETACHED)
+    library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(STACK))
+    begin = ctypes.cast(library.pthread_spin_lock, ctypes.c_void_p)
+    library.sigfillset(everything)
+    library.pthread_sigmask(int(signal.SIG_BLOCK), everything, before)
+    failed = library.pthread_create(ctypes.byref(thread), attributes, begin, lock)
+    library.pthread_sigmask(int(signal.SIG_SETMASK), before, None)
+    library.pthread_attr_destroy(attributes)
+    if failed or library.pthread_getcpuclockid(thread, ctypes.byref(clock)):
+        return None
+    return int(~clock.value >> 3)  # that is how Linux numbers the clocks of threads
+
+
+@lru_cache(maxsize=1)
+def _library() -> Any:
+    """The C library, called without giving Python away meanwhile; None where it has not what is needed."""
+    if not hasattr(os, "SCHED_IDLE"):
+        return None
+    library = ctypes.PyDLL(None)
+    if not all(hasattr(library, name) for name in NEEDED):
+        return None
+    atexit.register(_dismiss)
+    os.register_at_fork(after_in_child=_reset)
+    return library
+
+
+_watch = _Watch()
+
+
+def _dismiss() -> None:
+    _watch.dismiss()
+
+
+def _reset() -> None:
+    """In a child process, which has none of its parent's threads."""
+    global _watch
+    _watch = _Watch()
