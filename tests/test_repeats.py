@@ -340,6 +340,7 @@ REFUSED = {
     "flattening": lambda x, y: x.flatten(),
     "running along it": lambda x, y: list(x),
     "a search": lambda x, y: 3 in x,
+    "a result given by place": lambda x, y: np.round(x, 2, y),
     "another method of a ufunc": lambda x, y: np.add.accumulate(x),
     "some elements of a list": lambda x, y: x.__setitem__(([0, 1], [1, 0]), 0.0),
     "an array that nobody has told of": lambda x, y: np.add(x, np.ones(x.shape, x.dtype), out=y),

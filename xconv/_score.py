@@ -227,7 +227,10 @@ class Written(np.ndarray[Any, Any]):
             return options["out"]
         if function is np.reshape:
             return _reshaped(plain[0], y)
-        return _seen(y, [*_arrays(plain), *_arrays(named)], function, plain, named)
+        sources = [*_arrays(plain), *_arrays(named)]
+        if function not in _SEEING and isinstance(y, np.ndarray) and _is_view(y, sources):
+            raise Unwritten  # of all that it might be, it may be an array that has been written to
+        return _seen(y, sources, function, plain, named)
 
     def __getitem__(self, key: Any) -> Any:
         """A view."""
@@ -284,6 +287,7 @@ for _name in (*_CONTENT, *(name for name in vars(np.ndarray) if not name.startsw
     if callable(getattr(np.ndarray, _name)) and _name not in _VIEWS and _name not in vars(Written):
         setattr(Written, _name, _refused)
 
+_SEEING = (np.transpose, np.moveaxis, np.swapaxes, np.expand_dims, np.squeeze, np.broadcast_to, np.flip)
 _ASKING = (np.may_share_memory, np.shape, np.ndim, np.size, np.result_type, np.can_cast)
 _INTO = (
     np.concatenate,
@@ -320,9 +324,11 @@ def _seen(y: Any, sources: list[Plain], make: Any, given: tuple[Any, ...], named
     """What a function gave: a view of its sources, or an array that it makes again each time."""
     if not isinstance(y, np.ndarray):
         raise Unwritten
-    if not y.size or any(np.may_share_memory(y, source) for source in sources):
-        return y.view(Written)
-    return _made(y, make, given, named)
+    return y.view(Written) if not y.size or _is_view(y, sources) else _made(y, make, given, named)
+
+
+def _is_view(y: Plain, sources: list[Plain]) -> bool:
+    return any(np.may_share_memory(y, source) for source in sources)
 
 
 def _made(y: Plain, make: Any, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
