@@ -24,7 +24,9 @@ LOCK = 64  # bytes, a line of the cache
 STACK = 2**20  # bytes, of which a keeper uses next to none
 SPACE = 256  # bytes, more than a `pthread_attr_t` or a `sigset_t` has anywhere
 DETACHED = 1
+PLACES = 128  # bytes of a `cpu_set_t`
 NEEDED = (
+    "pthread_attr_setaffinity_np",
     "pthread_attr_setdetachstate",
     "pthread_attr_setstacksize",
     "pthread_create",
@@ -33,6 +35,7 @@ NEEDED = (
     "pthread_spin_lock",
     "pthread_spin_trylock",
     "pthread_spin_unlock",
+    "sched_getcpu",
 )
 
 
@@ -73,21 +76,26 @@ class _Watch:
         with self.turn:
             library = _library()
             processors = () if library is None else os.sched_getaffinity(os.getpid())
-            if 1 < len(processors) <= min(call.threads, cores(), MOST):
+            few = 1 < len(processors) <= min(call.threads, cores(), MOST)
+            if few and max(processors) < 8 * PLACES:
                 self.kept = True
-                self.able = all(self.keep(processor, library) for processor in processors)
+                elsewhere = sum(1 << processor for processor in processors - {library.sched_getcpu()})
+                self.able = all(self.keep(processor, elsewhere, library) for processor in processors)
                 if not self.able:
                     self.dismiss()
 
-    def keep(self, processor: int, library: Any) -> bool:
-        """Whether there is a keeper for a processor: the last one, if it has not left yet, or a new one."""
+    def keep(self, processor: int, elsewhere: int, library: Any) -> bool:
+        """Whether there is a keeper for a processor: the last one, if it has not left yet, or a new one.
+
+        It begins as any thread does, and must not do so in the place of its caller, but on one of those ``elsewhere``.
+        """
         lock = self.locks.get(processor)
         if lock is not None and library.pthread_spin_trylock(lock) == 0:
             return True
         lock = self.locks[processor] = ctypes.create_string_buffer(LOCK) if lock is None else lock
         library.pthread_spin_init(lock, 0)
         library.pthread_spin_lock(lock)
-        keeper = _started(library, lock)
+        keeper = _started(library, lock, elsewhere)
         if keeper is None:
             del self.locks[processor]
             return False
@@ -113,13 +121,15 @@ class _Watch:
             self.kept = False
 
 
-def _started(library: Any, lock: Any) -> int | None:
+def _started(library: Any, lock: Any, processors: int) -> int | None:
     """The number of a new thread that waits for a lock, then ends, and gets no signals; None if there can be none."""
     attributes, everything, before = (ctypes.create_string_buffer(SPACE) for _ in range(3))
     thread, clock = ctypes.c_ulong(), ctypes.c_int()
     library.pthread_attr_init(attributes)
     library.pthread_attr_setdetachstate(attributes, DETACHED)
     library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(STACK))
+    places = processors.to_bytes(PLACES, "little")
+    library.pthread_attr_setaffinity_np(attributes, ctypes.c_size_t(PLACES), places)
     begin = ctypes.cast(library.pthread_spin_lock, ctypes.c_void_p)
     library.sigfillset(everything)
     library.pthread_sigmask(int(signal.SIG_BLOCK), everything, before)
