@@ -852,6 +852,25 @@ def test_they_stay_awake_from_call_to_call():
 
 
 @needs_keepers
+def test_calls_from_many_threads_share_them():
+    everybody = len(os.sched_getaffinity(0))
+    for _ in range(20):
+        assert until(lambda: not keepers())
+        start, counts = threading.Barrier(8), []
+
+        def work(start=start, counts=counts):
+            start.wait(timeout=PATIENCE)
+            share_out([lambda: counts.append(len(keepers()))] * 3, everybody)
+
+        callers = [threading.Thread(target=work) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(timeout=PATIENCE)
+        assert counts == [everybody] * 24
+
+
+@needs_keepers
 def test_they_may_sleep_where_a_call_does_not_use_them_all():
     assert until(lambda: not keepers())
     met = []

@@ -65,6 +65,7 @@ class _Watch:
     def __init__(self) -> None:
         self.turn = threading.RLock()  # a signal's handler may convolve, too
         self.calls: WeakSet[awake] = WeakSet()  # an interrupted one may have been left without a word
+        self.library: Any = None
         self.locks: dict[int, Any] = {}  # that keepers wait for; they stay where they are: one may leave late
         self.kept = False
         self.able = True
@@ -74,27 +75,28 @@ class _Watch:
         if self.kept or not self.able or call.threads < 2:
             return
         with self.turn:
-            library = _library()
-            processors = () if library is None else os.sched_getaffinity(os.getpid())
+            self.library = self.library or _library()
+            nothing = self.kept or self.library is None  # another call may have been first
+            processors: set[int] = set() if nothing else os.sched_getaffinity(os.getpid())
             few = 1 < len(processors) <= min(call.threads, cores(), MOST)
             if few and max(processors) < 8 * PLACES:
                 self.kept = True
-                elsewhere = sum(1 << processor for processor in processors - {library.sched_getcpu()})
-                self.able = all(self.keep(processor, elsewhere, library) for processor in processors)
+                elsewhere = sum(1 << processor for processor in processors - {self.library.sched_getcpu()})
+                self.able = all(self.keep(processor, elsewhere) for processor in processors)
                 if not self.able:
                     self.dismiss()
 
-    def keep(self, processor: int, elsewhere: int, library: Any) -> bool:
+    def keep(self, processor: int, elsewhere: int) -> bool:
         """Whether there is a keeper for a processor: the last one, if it has not left yet, or a new one.
 
         It begins as any thread does, and must not do so in the place of its caller, but on one of those ``elsewhere``.
         """
-        lock = self.locks.get(processor)
+        lock, library = self.locks.get(processor), self.library
         if lock is not None and library.pthread_spin_trylock(lock) == 0:
             return True
         lock = self.locks[processor] = ctypes.create_string_buffer(LOCK) if lock is None else lock
         library.pthread_spin_init(lock, 0)
-        library.pthread_spin_lock(lock)
+        library.pthread_spin_trylock(lock)  # which nobody else knows of
         keeper = _started(library, lock, elsewhere)
         if keeper is None:
             del self.locks[processor]
@@ -117,7 +119,7 @@ class _Watch:
         """Each keeper takes its lock with it."""
         if self.kept:
             for lock in self.locks.values():
-                _library().pthread_spin_unlock(lock)
+                self.library.pthread_spin_unlock(lock)
             self.kept = False
 
 
