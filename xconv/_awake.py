@@ -59,6 +59,9 @@ def rest() -> bool:
     return _watch.rest()
 
 
+_locks: list[Any] = []  # all there have ever been: a keeper may leave late, and looks at its own until then
+
+
 class _Watch:
     """The keepers, one for each processor."""
 
@@ -66,25 +69,26 @@ class _Watch:
         self.turn = threading.RLock()  # a signal's handler may convolve, too
         self.calls: WeakSet[awake] = WeakSet()  # an interrupted one may have been left without a word
         self.library: Any = None
-        self.locks: dict[int, Any] = {}  # that keepers wait for; they stay where they are: one may leave late
+        self.locks: dict[int, Any] = {}  # that keepers wait for
         self.kept = False
         self.able = True
 
     def begin(self, call: awake) -> None:
-        self.calls.add(call)
-        if self.kept or not self.able or call.threads < 2:
-            return
         with self.turn:
-            self.library = self.library or _library()
-            nothing = self.kept or self.library is None  # another call may have been first
-            processors: set[int] = set() if nothing else os.sched_getaffinity(os.getpid())
-            few = 1 < len(processors) <= min(call.threads, cores(), MOST)
-            if few and max(processors) < 8 * PLACES:
-                self.kept = True
-                elsewhere = sum(1 << processor for processor in processors - {self.library.sched_getcpu()})
-                self.able = all(self.keep(processor, elsewhere) for processor in processors)
-                if not self.able:
-                    self.dismiss()
+            self.calls.add(call)
+            if not self.kept and self.able and call.threads > 1:
+                self.start(call.threads)
+
+    def start(self, threads: int) -> None:
+        """Have a keeper for each processor, if so many threads use them all."""
+        self.library = self.library or _library()
+        processors: set[int] = set() if self.library is None else os.sched_getaffinity(os.getpid())
+        if 1 < len(processors) <= min(threads, cores(), MOST) and max(processors) < 8 * PLACES:
+            self.kept = True
+            elsewhere = sum(1 << processor for processor in processors - {self.library.sched_getcpu()})
+            self.able = all(self.keep(processor, elsewhere) for processor in processors)
+            if not self.able:
+                self.dismiss()
 
     def keep(self, processor: int, elsewhere: int) -> bool:
         """Whether there is a keeper for a processor: the last one, if it has not left yet, or a new one.
@@ -94,12 +98,13 @@ class _Watch:
         lock, library = self.locks.get(processor), self.library
         if lock is not None and library.pthread_spin_trylock(lock) == 0:
             return True
-        lock = self.locks[processor] = ctypes.create_string_buffer(LOCK) if lock is None else lock
+        if lock is None:
+            lock = self.locks[processor] = ctypes.create_string_buffer(LOCK)
+            _locks.append(lock)
         library.pthread_spin_init(lock, 0)
         library.pthread_spin_trylock(lock)  # which nobody else knows of
         keeper = _started(library, lock, elsewhere)
         if keeper is None:
-            del self.locks[processor]
             return False
         try:
             os.sched_setscheduler(keeper, os.SCHED_IDLE, os.sched_param(0))
@@ -109,11 +114,11 @@ class _Watch:
         return True
 
     def rest(self) -> bool:
-        if self.calls:
-            return False
         with self.turn:
+            if self.calls:
+                return False
             self.dismiss()
-        return True
+            return True
 
     def dismiss(self) -> None:
         """Each keeper takes its lock with it."""
