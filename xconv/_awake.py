@@ -68,7 +68,7 @@ class _Watch:
     def __init__(self) -> None:
         self.turn = threading.RLock()  # a signal's handler may convolve, too
         self.calls: WeakSet[awake] = WeakSet()  # an interrupted one may have been left without a word
-        self.library: Any = None
+        self.system: Any = None
         self.locks: dict[int, Any] = {}  # that keepers wait for
         self.kept = False
         self.able = True
@@ -81,11 +81,11 @@ class _Watch:
 
     def start(self, threads: int) -> None:
         """Have a keeper for each processor, if so many threads use them all."""
-        self.library = self.library or _library()
-        processors: set[int] = set() if self.library is None else os.sched_getaffinity(os.getpid())
+        self.system = self.system or _library()
+        processors: set[int] = set() if self.system is None else os.sched_getaffinity(os.getpid())
         if 1 < len(processors) <= min(threads, cores(), MOST) and max(processors) < 8 * PLACES:
             self.kept = True
-            elsewhere = sum(1 << processor for processor in processors - {self.library.sched_getcpu()})
+            elsewhere = sum(1 << processor for processor in processors - {self.system.sched_getcpu()})
             self.able = all(self.keep(processor, elsewhere) for processor in processors)
             if not self.able:
                 self.dismiss()
@@ -95,7 +95,7 @@ class _Watch:
 
         It begins as any thread does, and must not do so in the place of its caller, but on one of those ``elsewhere``.
         """
-        lock, library = self.locks.get(processor), self.library
+        lock, library = self.locks.get(processor), self.system
         if lock is not None and library.pthread_spin_trylock(lock) == 0:
             return True
         if lock is None:
@@ -124,7 +124,7 @@ class _Watch:
         """Each keeper takes its lock with it."""
         if self.kept:
             for lock in self.locks.values():
-                self.library.pthread_spin_unlock(lock)
+                self.system.pthread_spin_unlock(lock)
             self.kept = False
 
 
