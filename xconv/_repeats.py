@@ -11,7 +11,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import nullcontext
-from functools import lru_cache, partial
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -153,16 +153,11 @@ def _written(value: Any) -> Any:
 _stage = _Stage()
 
 
-@lru_cache(maxsize=1)
-def reset_in_children() -> None:
-    """After a fork nobody gives back what was taken before it."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_reset)
-
-
 def _reset() -> None:
+    """In a child process, where nobody gives back what was taken before the fork."""
     global _stage
     _stage = _Stage()
 
 
-reset_in_children()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset)
