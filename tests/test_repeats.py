@@ -15,6 +15,7 @@ from cases import numbers
 from compare import assert_same
 from test_properties import PAD_MODES, convolutions, given, kernel_to, options_of
 from xconv import _engine, _repeats, _score, _scratch, _tiles
+from xconv._namespace import full_like
 from xconv._score import Score, Unwritten, Written, writing
 
 pytestmark = pytest.mark.backends("numpy")
@@ -381,6 +382,8 @@ WRITTEN = {
     "another dtype": lambda x, y: _into(y, x.astype("float64").astype("float32")),
     "backwards": lambda x, y: _into(y, np.flip(x, axis=0)),
     "an empty part": lambda x, y: _into(y[:0], x[:0]),
+    "an array of twos": lambda x, y: _into(y, full_like(x, x.shape, 2, x.dtype).__iadd__(x)),
+    "an array of zeros": lambda x, y: _into(y, full_like(x, x.shape, 0, x.dtype).__iadd__(x)),
 }
 
 
