@@ -32,7 +32,8 @@ from xconv._scratch import LINE, aligned, scratch, spare
 pytestmark = pytest.mark.backends("fast")
 
 DTYPES = st.sampled_from(["float32", "float64"])
-FILTERS = [(4, 2), (4, 3), (6, 2), (6, 3), (6, 4), (6, 5)]  # points of a tile along an axis, taps
+# Points of a tile along an axis, taps.
+FILTERS = [(4, 2), (4, 3), (6, 2), *((n, taps) for n in (6, 8) for taps in (3, 4, 5))]
 LAYOUTS = st.sampled_from(["plain", "part", "every second", "backwards"])
 BOUNDS = st.sampled_from([(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0), (-np.inf, 5.0), (-9.0, 20.0)])
 INFINITE = 2**62
@@ -374,7 +375,10 @@ def test_winograd_kernels_are_the_written_once_ones(before, channels, outputs, d
     expected = expected.transpose(1, 0, 2).reshape(points, terms, outputs)
     found = unpacked(u, terms, outputs)
     assert not found[..., outputs:].any()
-    assert_close(found[..., :outputs], expected, rtol=3e-7 if dtype == "float32" else 5e-16)
+    limit = 3e-7 if dtype == "float32" else 5e-16
+    assert_close(
+        found[..., :outputs], expected, rtol=limit if n < 8 else 2 * limit
+    )  # its factors are rounded
 
 
 def test_winograd_kernels_may_lie_in_any_order():
@@ -474,7 +478,7 @@ def test_winograd_of_many_channels(channels, outputs, sizes, n):
     )
 
 
-@pytest.mark.parametrize("n", [4, 6])
+@pytest.mark.parametrize("n", [4, 6, 8])
 def test_winograd_crops(n):
     axes = (Axis(5, 2, 1, 1, 1, -1, -1), Axis(12, 3, 1, 1, 1, -2, 1), Axis(11, 3, 1, 1, 1, 2, -1))
     x, w = numbers((2, 5, 12, 11, 5)), numbers((2, 3, 3, 5, 9))
@@ -497,7 +501,7 @@ def test_winograd_keeps_images_and_channels_apart(n):
     assert_same(y[1][~changed], clean[1][~changed])
 
 
-@pytest.mark.parametrize("n", [4, 6])
+@pytest.mark.parametrize("n", [4, 6, 8])
 def test_winograd_in_spare_memory_is_the_same(n):
     """Whatever the last tile has left there."""
     axes = (Axis(9, 3, 1, 1, 1, 1, 1), Axis(10, 3, 1, 1, 1, 1, 1))

@@ -21,10 +21,16 @@ from xconv._scratch import scratch
 LAZY_STEP = 3
 
 
-@pytest.fixture(params=[4, 6])
+@pytest.fixture(params=[4, 6, 8])
 def points(request, monkeypatch):
-    """Of a tile along one axis, whatever the number of channels would choose; four and five taps have six."""
-    monkeypatch.setattr(winograd, "_SMALL_KERNEL", 2**62 if request.param == 6 else 0)
+    """Of a tile along one axis, whatever the numbers of taps and channels would choose.
+
+    Four and five taps have six at least, two taps or more than 128 channels six at most.
+    """
+    monkeypatch.setattr(winograd, "_SMALL_KERNEL", 0 if request.param == 4 else 2**62)
+    monkeypatch.setattr(winograd, "_LONG", 3 if request.param == 8 else 4)
+    if request.param != 8:
+        monkeypatch.setattr(winograd, "_PRECISE", 0)
     return request.param
 
 
@@ -64,7 +70,8 @@ def times(matrix, vector):
     return [sum((a * b for a, b in zip(row, vector, strict=True)), Fraction(0)) for row in matrix]
 
 
-FILTERS = [(4, 2), (4, 3), (6, 2), (6, 3), (6, 4), (6, 5)]  # points, taps
+# Points of a tile along an axis, taps.
+FILTERS = [(4, 2), (4, 3), (6, 2), *((n, taps) for n in (6, 8) for taps in (3, 4, 5))]
 
 
 @pytest.mark.parametrize(("points", "taps"), FILTERS)
@@ -160,14 +167,18 @@ def test_every_floating_dtype(points, name, dtype):
 
 
 def test_points_are_chosen_by_channels_and_taps_only():
-    """So that a kernel made ready serves every tile."""
+    """So that a kernel made ready serves every tile; compiled code looks at the kernel."""
     few, many = {"inputs": 64, "outputs": 64}, {"inputs": 1024, "outputs": 512}
     for kernel, channels, points in (
         ((3, 3), few, 36),
         ((3, 3), many, 16),
         ((2, 2), few, 36),
         ((2, 2), many, 16),
+        ((4, 4), few, 64),
         ((4, 4), many, 36),
+        ((5, 5), few, 64),
+        ((5, 5), {"inputs": 128, "outputs": 512}, 64),
+        ((5, 5), {"inputs": 129, "outputs": 8}, 36),
         ((5, 5), many, 36),
     ):
         problem = problem_of((30, 30), kernel, **channels)
@@ -256,6 +267,31 @@ def test_float32_is_within_5e_6_of_float64(points, layer, taps):
     error = relative_error(xconv.conv(x, w, padding=1, algorithm="winograd"), exact)
     direct = relative_error(xconv.conv(x, w, padding=1, algorithm="im2col"), exact)
     assert direct < error < 5e-6  # it rounds more than a sum does, so this measures something
+
+
+@pytest.mark.backends("fast")
+@pytest.mark.parametrize("inputs, outputs", [(64, 64), (128, 64)])
+def test_compiled_code_takes_larger_tiles_of_large_images(backend, inputs, outputs):
+    """Whose kernel, made for the whole, serves tiles for which it would have taken others."""
+    x, w = arrays(problem_of((80, 80), (3, 3), inputs=inputs, outputs=outputs), "float64")
+    exact = xconv.conv(x, w, algorithm="im2col")
+    x, w = x.astype("float32"), w.astype("float32")
+
+    def kernel(size, inputs=inputs, outputs=outputs):
+        problem = problem_of((size, size), (3, 3), inputs=inputs, outputs=outputs, fast=True)
+        return winograd.bind(w[:, :, :inputs, :outputs], problem, backend.xp)
+
+    whole = kernel(80)
+    assert [len(u) for u in (whole, kernel(16), kernel(80, inputs=63), kernel(80, outputs=63))] == [
+        64,
+        36,
+        36,
+        36,
+    ]
+    y = xconv.conv(x, w, algorithm="winograd")
+    assert 1e-9 < relative_error(y, exact) < 5e-6
+    tile = problem_of((14, 80), (3, 3), inputs=inputs, outputs=outputs, fast=True)
+    assert_same(winograd.run(x[:, 36:50], whole, tile, backend.xp), y[:, 36:48])
 
 
 @pytest.mark.parametrize(

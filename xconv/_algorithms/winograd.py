@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
-from math import prod
+from math import isqrt, prod
 from typing import NamedTuple
 
 from xconv._algorithms._cost import BEGIN, VECTOR, Cost, matmul_bytes
@@ -29,7 +29,11 @@ from xconv._tilings import folded, tiled, untiled
 
 _SMALL_KERNEL = 2**20  # bytes of a tap; larger ones take fewer points, whose kernel is the shorter to stream
 _TAPS = (3, 4, 2, 5)  # those that save most multiplications with six points come first
-_MANY, _FEW = 6, 4  # points along an axis
+_MOST, _MANY, _FEW = 8, 6, 4  # points along an axis:
+_LONG = 4  # for so many taps, six leave few outputs for a tile,
+_PRECISE = 128  # and with so many channels in a sum, eight have errors like six with more
+_WORTH = 64  # channels on both sides, and
+_GAIN = 0.85  # of the products of six points, those of eight that are worth their errors for three taps
 _BLOCK = 96  # tiles that compiled code has in work on each thread, at most
 _ROOM = 2**25  # bytes for all of those, at most
 _BINDING = 2**18  # bytes of traffic that take as long as beginning to transform a kernel
@@ -173,7 +177,8 @@ def run(
             else out
         )
         x, read = _read_by_compiled(x, problem, xp)
-        return compiled().winograd(x, w, read, _points(_form(problem)), problem.channels_out, y, last)
+        points = isqrt(w.shape[0])  # a tile has those of the whole
+        return compiled().winograd(x, w, read, points, problem.channels_out, y, last)
     x, problem = written(x, problem, xp)
     form = _form(problem)
     x, problem, axes = _folded_input(x, form, xp), form.problem, form.axes
@@ -213,9 +218,25 @@ def is_compiled(problem: ConvProblem) -> bool:
 
 
 def _points(form: _Form) -> int:
-    """Of a tile along an axis, by what is the same for all tiles of a problem."""
+    """Of a tile along an axis; but for compiled code, by what is the same for all tiles of a problem."""
     tap = form.problem.channels_in * form.problem.channels_out * form.problem.itemsize
-    return _FEW if tap > _SMALL_KERNEL and form.taps < _FEW else _MANY
+    if form.problem.channels_in <= _PRECISE and (form.taps >= _LONG or _pays(form)):
+        return _MOST
+    return _FEW if tap > _SMALL_KERNEL and form.taps < _LONG else _MANY
+
+
+def _pays(form: _Form) -> bool:
+    """Whether compiled code gains by larger tiles of three taps: there are channels, and little stands over."""
+    problem = form.problem
+    if not (
+        form.taps == 3 and min(problem.channels_in, problem.channels_out) >= _WORTH and is_compiled(problem)
+    ):
+        return False
+    most, many = (
+        n**2 * prod(-(-problem.axes[i].output // (n + 1 - form.taps)) for i in form.axes)
+        for n in (_MOST, _MANY)
+    )
+    return most <= _GAIN * many
 
 
 def _folded_kernel(w: Array, form: _Form, xp: Namespace) -> Array:

@@ -11,7 +11,8 @@ from xconv._bridges.numba.kernels import Kernel, number, put, stack, words
 from xconv._bridges.numba.transforms import from_points, kernel_to_points, to_points
 from xconv._bridges.numba.vectors import MOST, WIDTH
 
-FILTERS = ((4, 2), (4, 3), (6, 2), (6, 3), (6, 4), (6, 5))  # points of a tile along an axis, taps
+# Points of a tile along an axis, taps.
+FILTERS = ((4, 2), (4, 3), (6, 2), (6, 3), (6, 4), (6, 5), (8, 3), (8, 4), (8, 5))
 
 
 def _kernels(points: int, taps: int) -> Kernel:
@@ -42,7 +43,7 @@ def _inputs(n: int) -> Kernel:
     def inputs(job, first, last, item):
         v, size, m, x, steps, channels, nothing, step = words(job, 1, 8)
         counts, xs, sizes, lows = words(job, 9, 4), words(job, 13, 5), words(job, 18, 3), words(job, 21, 3)
-        lanes, places = WIDTH // size, stack(36)
+        lanes, places = WIDTH // size, stack(64)
         for tile in range(first, last):
             column, rest = tile % counts[3], tile // counts[3]
             row, rest = rest % counts[2], rest // counts[2]
@@ -73,7 +74,7 @@ def _outputs(n: int, m: int) -> Kernel:
         p, dump, size, step, start, r, nothing, y, channels = words(job, 1, 9)
         counts, rs, ys, sizes = words(job, 10, 4), words(job, 14, 4), words(job, 18, 4), words(job, 22, 2)
         low, high = number(job, 24, item), number(job, 25, item)
-        lanes, to, residuals = WIDTH // size, stack(25), stack(25)
+        lanes, to, residuals = WIDTH // size, stack(36), stack(36)
         residual = 0
         if r != 0:
             residual = residuals

@@ -17,7 +17,12 @@ from numba.extending import intrinsic
 
 from xconv._bridges.numba.vectors import I64, Lanes
 
-SCALES = {4: (1, 1 / 2), 6: (1 / 4, -1 / 6, 1 / 24)}  # of the point 0, and of every pair: 1, 2
+PAIRS = (1, 2, 1 / 2)
+SCALES = {
+    4: (1, 1 / 2),
+    6: (1 / 4, -1 / 6, 1 / 24),
+    8: (1, -2 / 9, 1 / 90, 32 / 45),
+}  # of 0, and of every pair
 
 
 def _input_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
@@ -39,6 +44,34 @@ def _input_6(b: Any, m: Any, d: list[Any]) -> list[Any]:
     ]
 
 
+def _input_8(b: Any, m: Any, d: list[Any]) -> list[Any]:
+    def sum_of(*terms: tuple[float, int]) -> Any:
+        (_, first), *rest = terms
+        value = d[first]
+        for factor, place in rest:
+            value = m.multiplied(m.constant(factor), d[place], value)
+        return value
+
+    made = [m.multiplied(m.constant(21 / 4), b.fsub(d[4], d[2]), b.fsub(d[0], d[6]))]
+    evens = (
+        m.multiplied(m.constant(-17 / 4), d[4], b.fadd(d[2], d[6])),
+        sum_of((1, 6), (1 / 4, 2), (-5 / 4, 4)),
+        sum_of((1, 6), (4, 2), (-5, 4)),
+    )
+    middle = b.fmul(m.constant(-5 / 2), d[3])
+    odds = (
+        m.multiplied(m.constant(-17 / 4), d[3], b.fadd(d[1], d[5])),
+        m.multiplied(m.constant(2), d[5], m.multiplied(m.constant(1 / 2), d[1], middle)),
+        m.multiplied(m.constant(1 / 2), d[5], m.multiplied(m.constant(2), d[1], middle)),
+    )
+    for even, odd in zip(evens, odds, strict=True):
+        made += [b.fadd(even, odd), b.fsub(even, odd)]
+    return [*made, m.multiplied(m.constant(21 / 4), b.fsub(d[3], d[5]), b.fsub(d[7], d[1]))]
+
+
+INPUTS = {4: _input_4, 6: _input_6, 8: _input_8}
+
+
 def _from_points(count: int, b: Any, m: Any, d: list[Any]) -> list[Any]:
     """So many outputs: powers of the points, from 0 on, and infinity in the last one."""
     first, *pairs, last = d
@@ -46,7 +79,7 @@ def _from_points(count: int, b: Any, m: Any, d: list[Any]) -> list[Any]:
     made = []
     for k in range(count):
         value, *more = [pair[k % 2] for pair in sums]
-        for number, term in enumerate(more, 2):
+        for number, term in zip(PAIRS[1:], more, strict=False):
             value = m.multiplied(m.constant(number**k), term, value) if k else b.fadd(value, term)
         made.append(value)
     made[0] = b.fadd(first, made[0])
@@ -58,7 +91,7 @@ def _kernel_to_points(points: int, b: Any, m: Any, d: list[Any]) -> list[Any]:
     """Polynomials with these coefficients at every point, times its scale."""
     first, *pairs = SCALES[points]
     made = [b.fmul(m.constant(first), d[0])]
-    for number, scale in enumerate(pairs, 1):
+    for number, scale in zip(PAIRS, pairs, strict=False):
         even, odd = (_powers(b, m, d, start, number, scale) for start in (0, 1))
         made += [b.fadd(even, odd), b.fsub(even, odd)]
     return [*made, d[-1]]
@@ -99,7 +132,7 @@ def to_points(context, points, item, places, channel, v, step, left):
                         for i in range(n)
                     ]
                     at = v
-                    for row in _both(b, l, {4: _input_4, 6: _input_6}[n], tile):
+                    for row in _both(b, l, INPUTS[n], tile):
                         for value in row:
                             l.write(value, at, mask)
                             at = b.add(at, step)
