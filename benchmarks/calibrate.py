@@ -28,7 +28,7 @@ from xconv._config import settings
 from xconv._namespace import NUMPY
 
 HOPELESS = 6  # times the best estimate
-PACE = Pace(rest=0.01, warmups=1, seconds=0.06, rounds=2)
+PACE = Pace(rest=0.01, warmups=4, seconds=0.06, rounds=2)
 FITTED = ("flops", "near", "far", "call", "start", "shared")
 
 
