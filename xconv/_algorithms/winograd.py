@@ -32,6 +32,7 @@ _TAPS = (3, 4, 2, 5)  # those that save most multiplications with six points com
 _MOST, _MANY, _FEW = 8, 6, 4  # points along an axis:
 _LONG = 4  # for so many taps, six leave few outputs for a tile,
 _PRECISE = 128  # and with so many channels in a sum, eight have errors like six with more
+_OWN = 16  # channels of compiled code, which has more to do for a tile than for its products with fewer
 _WORTH = 64  # channels on both sides, and
 _GAIN = 0.85  # of the products of six points, those of eight that are worth their errors for three taps
 _BLOCK = 96  # tiles that compiled code has in work on each thread, at most
@@ -220,7 +221,9 @@ def is_compiled(problem: ConvProblem) -> bool:
 def _points(form: _Form) -> int:
     """Of a tile along an axis; but for compiled code, by what is the same for all tiles of a problem."""
     tap = form.problem.channels_in * form.problem.channels_out * form.problem.itemsize
-    if form.problem.channels_in <= _PRECISE and (form.taps >= _LONG or _pays(form)):
+    channels = form.problem.channels_in
+    long = form.taps >= _LONG and (channels >= _OWN or not is_compiled(form.problem))
+    if channels <= _PRECISE and (long or _pays(form)):
         return _MOST
     return _FEW if tap > _SMALL_KERNEL and form.taps < _LONG else _MANY
 
