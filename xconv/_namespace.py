@@ -17,9 +17,9 @@ import numpy as np
 from xconv._bridges import numba as compiler
 from xconv._config import settings
 from xconv._errors import Refusal, refuse, refuse_type
-from xconv._score import Written, fresh, kindred
 from xconv._scratch import aligned, spare
 from xconv._strides import strided
+from xconv._written import Written, fresh, kindred
 
 Array: TypeAlias = Any
 DType: TypeAlias = Any

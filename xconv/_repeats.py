@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from xconv import _scratch
-from xconv._score import Score, Unwritten, Written, are_apart, place_of, play, without_gaps, writing
+from xconv._score import Score, Unwritten, are_apart, place_of, play, without_gaps
 from xconv._threads import run_all
+from xconv._written import Written, writing
 
 Plain = np.ndarray[Any, Any]
 Work = Callable[[int, Any], None]

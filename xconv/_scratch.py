@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xconv._machine import cores
-from xconv._score import kindred
+from xconv._written import kindred
 
 LINE = 64  # bytes
 KEEP = (

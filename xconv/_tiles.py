@@ -23,9 +23,9 @@ from xconv._namespace import (
     same_memory,
 )
 from xconv._repeats import repeated
-from xconv._score import again
 from xconv._scratch import scratch
 from xconv._threads import run_all
+from xconv._written import again
 
 LARGE = 2**14  # numbers in an input that are worth the keeping of memory
 
