@@ -14,6 +14,7 @@ import array_api_compat as compat
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
+from xconv._address import address
 from xconv._bridges import numba as compiler
 from xconv._config import settings
 from xconv._errors import Refusal, refuse, refuse_type
@@ -359,7 +360,7 @@ def same_memory(a: Array, b: Array) -> bool:
                 a.strides == b.strides
                 or all(n == 1 or i == j for n, i, j in zip(a.shape, a.strides, b.strides, strict=True))
             )
-            and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+            and address(a) == address(b)
         )
     )
 

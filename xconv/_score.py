@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Plain = np.ndarray[Any, Any]
+from xconv._address import Plain, address
 
 
 class Unwritten(Exception):
@@ -108,13 +108,13 @@ class Score:
     def _seat(self, array: Plain) -> Any:
         if not array.size:
             return np.empty(array.shape, array.dtype)
-        address = _address(array)
+        begin = address(array)
         for number, (first, last) in enumerate(self.ends):
-            if first <= address < last:
-                part = Part(number, address - first, array.shape, array.strides, array.dtype)
+            if first <= begin < last:
+                part = Part(number, begin - first, array.shape, array.strides, array.dtype)
                 self.seats += 1
                 return _Seat(self.parts.setdefault(part, len(self.parts)))
-        if any(first <= address < last for first, last in self.own):
+        if any(first <= begin < last for first, last in self.own):
             return array
         raise Unwritten  # nobody has told of that array: it may be another one next time
 
@@ -153,12 +153,8 @@ def _memory(array: Plain) -> Plain:
     return array
 
 
-def _address(array: Plain) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
 def _ends(array: Plain) -> tuple[int, int]:
-    return _address(array), _address(array) + array.nbytes
+    return address(array), address(array) + array.nbytes
 
 
 def without_gaps(array: Plain) -> Plain | None:
@@ -173,7 +169,7 @@ def without_gaps(array: Plain) -> Plain | None:
 
 def place_of(array: Plain, whole: Plain) -> tuple[Any, ...]:
     """All that a score takes for granted of an array that lies in a whole one."""
-    byte = 0 if array is whole else _address(array) - _address(whole)
+    byte = 0 if array is whole else address(array) - address(whole)
     return byte, whole.nbytes, array.shape, array.strides, array.dtype
 
 

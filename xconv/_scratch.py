@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xconv._address import address
 from xconv._machine import cores
 from xconv._written import kindred
 
@@ -89,7 +90,7 @@ def aligned(size: int, dtype: Any) -> np.ndarray[Any, Any]:
     """Unset memory that begins with a line of the cache, so that no vector lies across two."""
     itemsize = np.dtype(dtype).itemsize
     memory = np.empty(size * itemsize + LINE, np.uint8)
-    first = -memory.__array_interface__["data"][0] % LINE
+    first = -address(memory) % LINE
     return memory[first : first + size * itemsize].view(dtype)
 
 

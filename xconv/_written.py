@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xconv._score import Plain, Score, Unwritten
+from xconv._address import Plain
+from xconv._score import Score, Unwritten
 
 
 class _Here(local):

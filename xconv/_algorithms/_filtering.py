@@ -46,10 +46,9 @@ INPUTS = {
 def matrices(points: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
     """Bt (n, n), G (n, r) and At (m, n) of F(m, r) with n = m + r - 1 points."""
     m, numbers, scales = points + 1 - taps, POINTS[points], SCALES[points]
-    kernel = [[f * p**t for t in range(taps)] for p, f in zip(numbers, scales, strict=True)]
-    output = [[p**k for p in numbers] + [int(k == m - 1)] for k in range(m)]
-    infinity = [0] * (taps - 1) + [1]
-    return INPUTS[points], tuple(map(tuple, [*kernel, infinity])), tuple(map(tuple, output))
+    kernel = tuple(tuple(f * p**t for t in range(taps)) for p, f in zip(numbers, scales, strict=True))
+    output = tuple((*(p**k for p in numbers), int(k == m - 1)) for k in range(m))
+    return INPUTS[points], (*kernel, (*(0,) * (taps - 1), 1)), output
 
 
 def matrix(which: int, points: int, taps: int, dtype: DType, like: Array) -> Array:

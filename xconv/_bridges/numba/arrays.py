@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from xconv._address import address
 from xconv._bridges.numba.kernels import word_of
 from xconv._bridges.numba.vectors import MOST, WIDTH
 
@@ -15,11 +16,6 @@ Array = Any
 
 # Compiled functions that only compiled functions call: without the code that Python would call them by.
 inner = njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
-
-def address(x: Array) -> int:
-    """Where an array begins; it must be kept alive by the one who asks."""
-    return int(x.__array_interface__["data"][0])
 
 
 @lru_cache(maxsize=4096)

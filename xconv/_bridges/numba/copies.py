@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xconv._bridges.numba.arrays import Array, address, inner, numbers, table
+from xconv._address import address
+from xconv._bridges.numba.arrays import Array, inner, numbers, table
 from xconv._bridges.numba.gathering import can_gather, five, gathered, maps
 from xconv._bridges.numba.rows import fill_rows, finish_rows, move_rows
 from xconv._finish import Finish

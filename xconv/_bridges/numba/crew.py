@@ -24,6 +24,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from xconv._address import address
 from xconv._bridges.numba.arrays import inner
 from xconv._bridges.numba.kernels import call, load
 from xconv._bridges.numba.vectors import I64
@@ -149,7 +150,7 @@ class _Crew:
         self.taken = threading.Lock()
         self.words = aligned(JOB // 8 + 8, np.int64)
         self.words[:] = 0
-        self.address = int(self.words.__array_interface__["data"][0])
+        self.address = address(self.words)
         self.threads: list[threading.Thread] = []
         self.bell: SimpleQueue[None] = SimpleQueue()
         self.asleep = 0

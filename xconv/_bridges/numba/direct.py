@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xconv._bridges.numba.arrays import Array, address, beginning, bounds, inner, table_at, zeros
+from xconv._address import address
+from xconv._bridges.numba.arrays import Array, beginning, bounds, inner, table_at, zeros
 from xconv._bridges.numba.kernels import Kernel, number, put, stack, word, words
 from xconv._bridges.numba.sharing import shared
 from xconv._bridges.numba.vectors import (

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from xconv._address import address
 from xconv._borders import boundary
-from xconv._bridges.numba.arrays import Array, address, inner, table
+from xconv._bridges.numba.arrays import Array, inner, table
 from xconv._bridges.numba.kernels import Kernel, number, put, stack, word, word_of, words
 from xconv._bridges.numba.rows import fill_rows, halves, move_number, move_rows
 from xconv._bridges.numba.sharing import TAP, shared

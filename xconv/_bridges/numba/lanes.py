@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from xconv._bridges.numba.arrays import Array, address, beginning, bounds
+from xconv._address import address
+from xconv._bridges.numba.arrays import Array, beginning, bounds
 from xconv._bridges.numba.kernels import Kernel, number, put, word, words
 from xconv._bridges.numba.maxima import first_maximum
 from xconv._bridges.numba.reductions import MAX, MIN, PIXELS, PRODUCTS, SUM, reduce_rows

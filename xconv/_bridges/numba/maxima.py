@@ -12,7 +12,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xconv._bridges.numba.arrays import Array, address
+from xconv._address import address
+from xconv._bridges.numba.arrays import Array
 from xconv._bridges.numba.kernels import Kernel, put, stack, words
 from xconv._bridges.numba.reductions import PIXELS
 from xconv._bridges.numba.sharing import TAP, shared

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xconv._bridges.numba.arrays import Array, address, inner
+from xconv._address import address
+from xconv._bridges.numba.arrays import Array, inner
 from xconv._bridges.numba.kernels import put
 from xconv._bridges.numba.vectors import WIDTH
 from xconv._geometry import Axis

@@ -97,7 +97,7 @@ def _kernel_to_points(points: int, b: Any, m: Any, d: list[Any]) -> list[Any]:
     return [*made, d[-1]]
 
 
-def _powers(b: Any, m: Any, d: list[Any], start: int, number: int, scale: float) -> Any:
+def _powers(b: Any, m: Any, d: list[Any], start: int, number: float, scale: float) -> Any:
     """Every other coefficient from one on."""
     value = None
     for t in range(start, len(d), 2):

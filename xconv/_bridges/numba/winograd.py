@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xconv._bridges.numba.arrays import Array, address, beginning, bounds, inner, table_at, zeros
+from xconv._address import address
+from xconv._bridges.numba.arrays import Array, beginning, bounds, inner, table_at, zeros
 from xconv._bridges.numba.crew import add
 from xconv._bridges.numba.direct import CHUNK, MANY, PIXELS, Steps, sums, sums_of
 from xconv._bridges.numba.kernels import Kernel, call, job, put, stack, word, words
