@@ -170,6 +170,8 @@ MOVERS: dict[str, Make] = {
     "winograd F(2) out": transform("out", 2),
     "winograd F(4) in": transform("in", 4),
     "winograd F(4) out": transform("out", 4),
+    "winograd F(6) in": transform("in", 6),
+    "winograd F(6) out": transform("out", 6),
     "depthwise 3x3, 64 channels": depthwise,
     "running max 3x3/2, 64 channels": largest,
     "finished, bias and bounds, 64 channels": finishing(64),
