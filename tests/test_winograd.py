@@ -281,6 +281,9 @@ def test_compiled_code_takes_larger_tiles_of_large_images(backend, inputs, outpu
         problem = problem_of((size, size), (3, 3), inputs=inputs, outputs=outputs, fast=True)
         return winograd.bind(w[:, :, :inputs, :outputs], problem, backend.xp)
 
+    for channels, points in ((15, 36), (16, 64)):  # with five taps, whatever the size
+        problem = problem_of((9, 9), (5, 5), inputs=channels, outputs=8, fast=True)
+        assert len(winograd.bind(numbers((5, 5, channels, 8)), problem, backend.xp)) == points
     whole = kernel(80)
     assert [len(u) for u in (whole, kernel(16), kernel(80, inputs=63), kernel(80, outputs=63))] == [
         64,

@@ -18,11 +18,8 @@ from numba.extending import intrinsic
 from xconv._bridges.numba.vectors import I64, Lanes
 
 PAIRS = (1, 2, 1 / 2)
-SCALES = {
-    4: (1, 1 / 2),
-    6: (1 / 4, -1 / 6, 1 / 24),
-    8: (1, -2 / 9, 1 / 90, 32 / 45),
-}  # of 0, and of every pair
+# Of the point 0, and of every pair.
+SCALES = {4: (1, 1 / 2), 6: (1 / 4, -1 / 6, 1 / 24), 8: (1, -2 / 9, 1 / 90, 32 / 45)}
 
 
 def _input_4(b: Any, m: Any, d: list[Any]) -> list[Any]:
@@ -45,28 +42,22 @@ def _input_6(b: Any, m: Any, d: list[Any]) -> list[Any]:
 
 
 def _input_8(b: Any, m: Any, d: list[Any]) -> list[Any]:
-    def sum_of(*terms: tuple[float, int]) -> Any:
-        (_, first), *rest = terms
-        value = d[first]
-        for factor, place in rest:
-            value = m.multiplied(m.constant(factor), d[place], value)
-        return value
-
-    made = [m.multiplied(m.constant(21 / 4), b.fsub(d[4], d[2]), b.fsub(d[0], d[6]))]
+    two, half, many, middle = m.constant(2), m.constant(1 / 2), m.constant(21 / 4), m.constant(-17 / 4)
+    most = b.fmul(m.constant(-5 / 2), d[3])
     evens = (
-        m.multiplied(m.constant(-17 / 4), d[4], b.fadd(d[2], d[6])),
-        sum_of((1, 6), (1 / 4, 2), (-5 / 4, 4)),
-        sum_of((1, 6), (4, 2), (-5, 4)),
+        m.multiplied(middle, d[4], b.fadd(d[2], d[6])),
+        m.multiplied(m.constant(-5 / 4), d[4], m.multiplied(m.constant(1 / 4), d[2], d[6])),
+        m.multiplied(m.constant(-5), d[4], m.multiplied(m.constant(4), d[2], d[6])),
     )
-    middle = b.fmul(m.constant(-5 / 2), d[3])
     odds = (
-        m.multiplied(m.constant(-17 / 4), d[3], b.fadd(d[1], d[5])),
-        m.multiplied(m.constant(2), d[5], m.multiplied(m.constant(1 / 2), d[1], middle)),
-        m.multiplied(m.constant(1 / 2), d[5], m.multiplied(m.constant(2), d[1], middle)),
+        m.multiplied(middle, d[3], b.fadd(d[1], d[5])),
+        m.multiplied(two, d[5], m.multiplied(half, d[1], most)),
+        m.multiplied(half, d[5], m.multiplied(two, d[1], most)),
     )
+    made = [m.multiplied(many, b.fsub(d[4], d[2]), b.fsub(d[0], d[6]))]
     for even, odd in zip(evens, odds, strict=True):
         made += [b.fadd(even, odd), b.fsub(even, odd)]
-    return [*made, m.multiplied(m.constant(21 / 4), b.fsub(d[3], d[5]), b.fsub(d[7], d[1]))]
+    return [*made, m.multiplied(many, b.fsub(d[3], d[5]), b.fsub(d[7], d[1]))]
 
 
 INPUTS = {4: _input_4, 6: _input_6, 8: _input_8}
