@@ -811,12 +811,20 @@ def test_a_small_crew_keeps_off_the_callers_cpu(eager, monkeypatch):
 def keepers():
     """The threads of this process that run only where nobody else wants to, and the signals that they block."""
     found = []
-    for task in Path("/proc/self/task").iterdir():
+    for task in tasks():
         with contextlib.suppress(OSError):
-            if os.sched_getscheduler(int(task.name)) == os.SCHED_IDLE:
-                status = (task / "status").read_text(encoding="utf-8")
+            if os.sched_getscheduler(int(task)) == os.SCHED_IDLE:
+                status = Path("/proc/self/task", task, "status").read_text(encoding="utf-8")
                 found.append(int(status.partition("SigBlk:")[2].split()[0], 16))
     return found
+
+
+def tasks():
+    """The threads of this process; Linux ends the list at one that dies as it is read, so two in a row must agree."""
+    before = None
+    while (now := [task.name for task in Path("/proc/self/task").iterdir()]) != before:
+        before = now
+    return now
 
 
 def until(condition):
